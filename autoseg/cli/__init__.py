@@ -1,0 +1,1 @@
+"""14. Argument parsing and nothing else."""

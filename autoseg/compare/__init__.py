@@ -1,0 +1,1 @@
+"""11. Statistics and the report."""

@@ -1,0 +1,62 @@
+"""The workspace: where the five folders of the flow stand."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.errors import WorkspaceError
+
+VARIABLE = "AUTOSEG_WORKSPACE"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths below one root folder; nothing here creates or reads a file."""
+
+    root: Path
+
+    @property
+    def raw(self) -> Path:
+        """What the user has; never written to."""
+        return self.root / "raw"
+
+    def plans(self, dataset: str) -> Path:
+        """Folder of fingerprint.json, splits.json and the plans."""
+        return self.root / "plans" / dataset
+
+    def fingerprint(self, dataset: str) -> Path:
+        """The fingerprint document."""
+        return self.plans(dataset) / "fingerprint.json"
+
+    def splits(self, dataset: str) -> Path:
+        """The document of the cross-validation folds."""
+        return self.plans(dataset) / "splits.json"
+
+    def plan(self, dataset: str, plan: str) -> Path:
+        """The document of one plan."""
+        return self.plans(dataset) / f"{plan}.json"
+
+    def preprocessed(self, dataset: str, digest: str) -> Path:
+        """Folder of the preprocessed cases of all plans whose preprocessing section hashes to ``digest``."""
+        return self.root / "preprocessed" / dataset / digest[:12]
+
+    def fold(self, dataset: str, plan: str, fold: int) -> Path:
+        """Run folder of one fold."""
+        return self.root / "results" / dataset / plan / f"fold_{fold}"
+
+    def report(self, dataset: str) -> Path:
+        """Folder of report.html, cases.csv and summary.json."""
+        return self.root / "reports" / dataset
+
+
+def open_workspace(option: Path | None) -> Workspace:
+    """Return the workspace given by the option, else by $AUTOSEG_WORKSPACE, else the current directory.
+
+    Raises:
+        WorkspaceError: the folder does not exist.
+    """
+    root = option or Path(os.environ.get(VARIABLE, "."))
+    if not root.is_dir():
+        origin = "-w" if option else f"${VARIABLE}"
+        raise WorkspaceError(f"{root}: no such folder (from {origin}); create it, or name another workspace with -w")
+    return Workspace(root.resolve())

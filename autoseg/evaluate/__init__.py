@@ -1,0 +1,1 @@
+"""10. Metrics of cases and folders."""

@@ -1,0 +1,37 @@
+"""5. One loss a file; the file's name is its name in a plan."""
+
+import sys
+from typing import Any, Protocol, cast
+
+from torch import nn
+
+from autoseg.components import available_components, load_component
+from autoseg.data.labels import Labels
+from autoseg.documents import Document
+
+
+class Loss(Protocol):
+    """What a file in this folder must define."""
+
+    Config: type[Document]
+    """The loss's parameters, with defaults."""
+
+    def build(self, config: Any, labels: Labels) -> nn.Module:
+        """Return the loss of one resolution: ``forward(logits, classes)`` gives a scalar.
+
+        logits is (B, R, Z, Y, X) with ``labels.num_outputs`` channels, in any floating dtype; classes is (B, Z, Y, X) of integers, -1 ignored.
+        """
+
+
+def available_losses() -> list[str]:
+    """Return the names of the losses that the package ships."""
+    return available_components(sys.modules[__name__])
+
+
+def load_loss(name: str) -> Loss:
+    """Import a loss by name, or by the dotted path of a module outside the package.
+
+    Raises:
+        PlanError: there is no such loss.
+    """
+    return cast(Loss, load_component(sys.modules[__name__], name, "loss"))

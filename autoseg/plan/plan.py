@@ -1,0 +1,245 @@
+"""The plan document: all that is needed to preprocess, train and predict with one architecture on one dataset.
+
+It is complete (no defaults are filled in on load), closed and versioned. All spatial lists are in array order (z, y, x)
+after ``preprocessing.transpose``; spacing in millimetres; sizes in voxels. It holds no paths and no machine settings.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from autoseg.augment import load_augmentation
+from autoseg.data.labels import Labels, Region
+from autoseg.documents import Document, parse_document, read_document
+from autoseg.errors import DocumentError, PlanError, nearest
+from autoseg.losses import load_loss
+from autoseg.networks import load_architecture
+from autoseg.plan.optimization import Optimizer, Schedule
+
+SCHEMA = "autoseg.plan.1"
+RESERVED_NAMES = ("fingerprint", "splits")
+
+
+class Component(Document):
+    """A named one-file component with its own parameters beside the name, all of them written out."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The fields other than the name."""
+        return dict(self.model_extra or {})
+
+
+class PlanDataset(Document):
+    """What the plan must know of its dataset."""
+
+    name: str
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    regions: dict[str, Region]
+    fingerprint_sha256: str
+
+    @property
+    def label_scheme(self) -> Labels:
+        """Labels and regions as one object."""
+        return Labels(labels=self.labels, regions=self.regions)
+
+
+class Budget(Document):
+    """What the plan may use: device memory in gigabytes (10^9 bytes) while training."""
+
+    memory_gb: float = Field(gt=0)
+
+
+class Normalization(Document):
+    """How one channel's intensities become the network's input.
+
+    ``ct``: clip to [lower, upper], subtract mean, divide by std (all from the fingerprint). ``zscore``: the image's own mean and
+    standard deviation, within the nonzero mask if ``use_mask``. ``rescale``: the image's range to [0, 1]. ``rgb``: divide by 255.
+    ``none``: as stored. lower, upper, mean and std are null except for ``ct``.
+    """
+
+    scheme: Literal["ct", "zscore", "rescale", "rgb", "none"]
+    use_mask: bool
+    lower: float | None
+    upper: float | None
+    mean: float | None
+    std: float | None
+
+
+class Preprocessing(Document):
+    """How a raw case becomes a preprocessed one; plans with equal sections share one preprocessed folder.
+
+    Attributes:
+        orientation: anatomical orientation that every case is brought to, SimpleITK code of the x, y and z axes.
+        transpose: which (z, y, x) axis of the canonical image becomes which axis of the preprocessed one.
+        spacing: target spacing, after ``transpose``.
+        downsample: the factor by which ``spacing`` was coarsened on request; 1 is none.
+        normalization: one entry a channel.
+        image_order: spline order of image resampling.
+        label_order: 1 for class-wise linear interpolation of labels, 0 for nearest neighbour.
+        separate_axis_threshold: above this ratio of the largest to the smallest spacing the coarse axis is resampled by nearest neighbour.
+    """
+
+    orientation: Literal["LPS"]
+    transpose: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    downsample: float = Field(gt=0)
+    normalization: tuple[Normalization, ...]
+    image_order: Literal[0, 1, 3]
+    label_order: Literal[0, 1]
+    separate_axis_threshold: float
+
+
+class Network(Document):
+    """The architecture (a file of autoseg/networks, or a module of the user's) and its own configuration."""
+
+    architecture: str
+    config: dict[str, Any]
+
+    @property
+    def architecture_config(self) -> Document:
+        """The configuration as the architecture's own document."""
+        return parse_config(load_architecture(self.architecture).Config, self.config, "network.config")
+
+
+class Training(Document):
+    """One training of one fold."""
+
+    patch_size: tuple[int, int, int]
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    iterations_per_epoch: int = Field(ge=1)
+    validation_iterations: int = Field(ge=0)
+    loss: Component
+    optimizer: Optimizer = Field(discriminator="name")
+    schedule: Schedule = Field(discriminator="name")
+    augmentation: tuple[Component, ...]
+    foreground_oversampling: float = Field(ge=0, le=1)
+    deep_supervision: bool
+    gradient_clip: float | None
+    precision: Literal["bf16", "fp16", "fp32"]
+    seed: int = Field(ge=0)
+
+
+class Prediction(Document):
+    """How whole volumes are segmented and scored.
+
+    Attributes:
+        tile_step: distance between tiles as a part of the patch size.
+        mirror_axes: spatial axes (0, 1, 2) whose mirrored predictions are averaged, in every combination.
+        surface_tolerance_mm: tolerance of the normalised surface Dice, in mm.
+    """
+
+    tile_step: float = Field(gt=0, le=1)
+    mirror_axes: tuple[int, ...]
+    surface_tolerance_mm: float = Field(gt=0)
+
+
+class Estimate(Document):
+    """What one training iteration is predicted to need. Operations count a multiplication and an addition as two."""
+
+    memory_gb: float
+    parameters: int
+    flops_per_iteration: int
+
+
+class Plan(Document):
+    """One complete plan."""
+
+    schema_: Literal["autoseg.plan.1"] = Field(alias="schema")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    dataset: PlanDataset
+    budget: Budget
+    preprocessing: Preprocessing
+    network: Network
+    training: Training
+    prediction: Prediction
+    estimate: Estimate
+    rationale: dict[str, str]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Plan":
+        problems = [*self._component_problems(), *self._size_problems()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _component_problems(self) -> list[str]:
+        """Check every component against its own file."""
+        training = self.training
+        checks = [
+            ("network", lambda: self.network.architecture_config),
+            ("training.loss", lambda: parse_config(load_loss(training.loss.name).Config, training.loss.parameters, "training.loss")),
+        ]
+        for index, entry in enumerate(training.augmentation):
+            where = f"training.augmentation.{index}"
+            checks.append((where, lambda e=entry, w=where: parse_config(load_augmentation(e.name).Config, e.parameters, w)))
+        return [problem for where, check in checks if (problem := _problem(where, check))]
+
+    def _size_problems(self) -> list[str]:
+        problems = []
+        if self.name in RESERVED_NAMES:
+            problems.append(f"name: {self.name!r} is reserved; choose another")
+        if len(self.preprocessing.normalization) != len(self.dataset.channels):
+            problems.append(f"preprocessing.normalization: {len(self.preprocessing.normalization)} entries for {len(self.dataset.channels)} channels")
+        if sorted(self.preprocessing.transpose) != [0, 1, 2]:
+            problems.append(f"preprocessing.transpose: {list(self.preprocessing.transpose)} is no order of the axes 0, 1, 2")
+        return problems + self._divisibility_problems()
+
+    def _divisibility_problems(self) -> list[str]:
+        try:
+            architecture = load_architecture(self.network.architecture)
+            divisor = architecture.divisor(self.network.architecture_config)
+        except (DocumentError, PlanError):
+            return []  # reported with the components
+        return [
+            f"training.patch_size[{axis}] is {size}, which the network's factor {factor} does not divide; "
+            f"the nearest sizes are {max(size // factor, 1) * factor} and {(size // factor + 1) * factor}"
+            for axis, (size, factor) in enumerate(zip(self.training.patch_size, divisor))
+            if size % factor or size < factor
+        ]
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan document.
+
+    Raises:
+        PlanError: there is no such plan; the message names those that there are.
+        DocumentError: the plan is not valid.
+    """
+    if not path.is_file():
+        names = plan_names(path.parent)
+        known = f"plans here: {', '.join(names)}{nearest(path.stem, names)}" if names else "there are no plans yet"
+        raise PlanError(f"{path}: no such plan; {known}; make it with autoseg_plan")
+    return read_document(path, Plan)
+
+
+def plan_names(folder: Path) -> list[str]:
+    """Return the sorted names of the plans in a dataset's folder of plans."""
+    return sorted(p.stem for p in folder.glob("*.json") if p.stem not in RESERVED_NAMES)
+
+
+def parse_config(document_class: type[Any], parameters: dict[str, Any], where: str) -> Any:
+    """Validate a component's parameters strictly and completely: every field must be given.
+
+    Raises:
+        DocumentError: an unknown, missing or unfit field.
+    """
+    missing = [name for name in document_class.model_fields if name not in parameters]
+    if missing:
+        raise DocumentError(f"{where}: fields {missing} are missing")
+    return parse_document(json.dumps(parameters), document_class, where=where)
+
+
+def _problem(where: str, check: Any) -> str | None:
+    try:
+        check()
+    except (DocumentError, PlanError) as error:
+        text = str(error)
+        return text if text.startswith(where) else f"{where}: {text}"
+    return None

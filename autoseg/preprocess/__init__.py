@@ -1,0 +1,1 @@
+"""7. Crop, resample, normalise, store; and the way back for predictions."""

@@ -1,0 +1,1 @@
+"""8. Patches, loader, one loop, state, optimisers and schedules, loggers."""
