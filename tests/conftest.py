@@ -20,3 +20,22 @@ def real_data() -> Path:
 def rng() -> np.random.Generator:
     """A seeded source of randomness."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw dataset of six small phantom cases, in nnU-Net's form; read only."""
+    from autoseg.data.phantom import make_phantom_dataset
+
+    folder = tmp_path_factory.mktemp("raw") / "Dataset900_Phantom"
+    make_phantom_dataset(folder, num_cases=6, size=32, seed=1)
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, phantom_folder: Path) -> Path:
+    """An own workspace whose raw/ holds the phantom."""
+    root = tmp_path / "workspace"
+    root.mkdir()
+    (root / "raw").symlink_to(phantom_folder.parent)
+    return root

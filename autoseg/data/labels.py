@@ -5,6 +5,8 @@ background 0, then the declared labels by ascending value; -1 is ignored. *Regio
 overlap, what is trained: each is a set of labels.
 """
 
+from typing import NoReturn
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
@@ -14,6 +16,10 @@ from autoseg.errors import VolumeError
 
 IGNORED_CLASS = -1
 IGNORE_NAME = "ignore"
+ROUNDING = 1e-3  # files store labels as scaled floats, so that a 1 may read as 0.99999997
+UNDECLARED = -2
+MAX_TABLE = 65536
+MAX_SHOWN = 8
 
 
 class Region(Document):
@@ -91,29 +97,59 @@ class Labels(Document):
         """Turn an array of label values into classes (int16, same shape); ``where`` names the file in errors.
 
         Raises:
-            VolumeError: a value is not a declared integer (to within 1e-3, since files store labels as floats).
+            VolumeError: a value is not a declared integer (to within 1e-3).
         """
-        found = np.unique(values)
-        rounded = np.rint(found)
-        allowed = [*self.class_values, *([] if self.ignore_value is None else [self.ignore_value])]
-        wrong = [f for f, r in zip(found.tolist(), rounded.tolist()) if abs(f - r) > 1e-3 or r not in allowed]
-        if wrong:
-            raise VolumeError(
-                f"{where}: label values {wrong[:8]} are not declared; dataset.json declares {self.labels}; "
-                f"declare them there or correct the file"
-            )
-        if allowed == list(range(len(allowed))) and self.ignore_value is None:
-            return np.rint(values).astype(np.int16) if values.dtype.kind == "f" else values.astype(np.int16)
-        table = {value: index for index, value in enumerate(self.class_values)}
-        classes = np.array([table.get(int(r), IGNORED_CLASS) for r in rounded], dtype=np.int16)
-        return classes[np.searchsorted(found, values)]
+        integers = self._round(values, where)
+        classes, known = self._classes_of(integers)
+        if not known.all():
+            self._refuse(np.unique(integers[~known]), where)
+        return classes
 
-    def decode(self, classes: NDArray[np.integer]) -> NDArray[np.uint8] | NDArray[np.int16]:
-        """Turn an array of classes back into label values, in the smallest dtype that files commonly use."""
-        table = np.asarray(self.class_values)
-        dtype = np.uint8 if table.min() >= 0 and table.max() < 256 else np.int16
-        return table.astype(dtype)[classes]
+    def decode(self, classes: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Turn an array of classes back into label values (ignored voxels into the ignore label), in the smallest common dtype."""
+        table = np.array([*self.class_values, *([] if self.ignore_value is None else [self.ignore_value])])
+        dtypes = (np.uint8, np.int16, np.int32)
+        fitting = (d for d in dtypes if np.iinfo(d).min <= table.min() and table.max() <= np.iinfo(d).max)
+        return table.astype(next(fitting))[classes]
 
     def membership(self) -> NDArray[np.bool_]:
         """Return a (regions, classes) matrix: whether the class belongs to the region."""
         return np.array([[v in r.labels for v in self.class_values] for r in self.regions.values()])
+
+    def _round(self, values: NDArray[np.generic], where: str) -> NDArray[np.integer]:
+        """Return ``values`` as integers that lie between the least and the greatest declared value."""
+        rounded = np.rint(values) if values.dtype.kind == "f" else values
+        if rounded is not values:
+            far = ~(np.abs(values - rounded) <= ROUNDING)  # also where NaN
+            if far.any():
+                self._refuse(np.unique(values[far]), where)
+        low, high = rounded.min(), rounded.max()
+        declared = self.labels.values()
+        if low < min(declared) or high > max(declared):
+            allowed = list(declared)
+            self._refuse(np.array([v for v in np.unique(rounded) if v not in allowed]), where)
+        return rounded.astype(np.int32) if rounded.dtype.kind in "fb" else rounded
+
+    def _classes_of(self, integers: NDArray[np.integer]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """Return the class of each value, and which values are declared at all (one flag where all must be)."""
+        if self.class_values == tuple(range(self.num_classes)) and self.ignore_value is None:
+            return integers.astype(np.int16), np.array([True])
+        known_values = sorted(self.labels.values())
+        position = {value: index for index, value in enumerate(self.class_values)}
+        classes = np.array([position.get(value, IGNORED_CLASS) for value in known_values], dtype=np.int16)
+        low, high = known_values[0], known_values[-1]
+        if high - low < MAX_TABLE:
+            table = np.full(high - low + 1, UNDECLARED, dtype=np.int16)
+            table[np.array(known_values) - low] = classes
+            found = table[integers.astype(np.int64) - low if low else integers]
+            return found, found != UNDECLARED
+        index = np.searchsorted(known_values, integers)
+        return classes[index], np.array(known_values)[index] == integers
+
+    def _refuse(self, found: NDArray[np.generic], where: str) -> NoReturn:
+        shown = ", ".join(f"{value:.6g}" for value in found[:MAX_SHOWN].tolist())
+        more = f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
+        raise VolumeError(
+            f"{where}: label values {shown}{more} are not declared; dataset.json declares {self.labels}; "
+            f"declare them there or correct the file"
+        )

@@ -7,13 +7,20 @@ from pathlib import Path
 from autoseg.errors import WorkspaceError
 
 VARIABLE = "AUTOSEG_WORKSPACE"
+NNUNET_VARIABLE = "nnUNet_raw"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths below one root folder; nothing here creates or reads a file."""
+    """Paths below one root folder; nothing here creates or reads a file.
+
+    Attributes:
+        root: the workspace itself.
+        nnunet_raw: where nnU-Net keeps its datasets on this machine, searched after ``raw``; may be None.
+    """
 
     root: Path
+    nnunet_raw: Path | None = None
 
     @property
     def raw(self) -> Path:
@@ -50,7 +57,7 @@ class Workspace:
 
 
 def open_workspace(option: Path | None) -> Workspace:
-    """Return the workspace given by the option, else by $AUTOSEG_WORKSPACE, else the current directory.
+    """Return the workspace given by the option, else by $AUTOSEG_WORKSPACE, else the current directory; $nnUNet_raw is noted.
 
     Raises:
         WorkspaceError: the folder does not exist.
@@ -59,4 +66,5 @@ def open_workspace(option: Path | None) -> Workspace:
     if not root.is_dir():
         origin = "-w" if option else f"${VARIABLE}"
         raise WorkspaceError(f"{root}: no such folder (from {origin}); create it, or name another workspace with -w")
-    return Workspace(root.resolve())
+    nnunet_raw = os.environ.get(NNUNET_VARIABLE)
+    return Workspace(root.resolve(), Path(nnunet_raw) if nnunet_raw else None)
