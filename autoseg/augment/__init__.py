@@ -1,7 +1,7 @@
 """4. One augmentation a file, batched on the device; the file's name is its name in a plan.
 
-Every augmentation is split in two: ``sample`` draws all randomness as small tensors, ``apply`` is deterministic. A batch augmented
-as a whole equals each of its samples augmented alone with its own parameters.
+Every augmentation is split in two: ``sample`` draws all randomness as small tensors, ``apply`` is deterministic. A
+batch augmented as a whole equals each of its samples augmented alone with its own parameters.
 """
 
 import sys
@@ -28,7 +28,10 @@ class Augmentation(Protocol):
     def apply(
         self, images: torch.Tensor, classes: torch.Tensor, parameters: Parameters
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return augmented images (B, C, Z, Y, X) float32 and classes (B, Z, Y, X) int16, on their device."""
+        """Return augmented images (B, C, Z, Y, X) float32 and classes (B, Z, Y, X) int16, on their device.
+
+        The parameters stay on the CPU. The inputs are not changed, but may be what is returned.
+        """
 
 
 def available_augmentations() -> list[str]:

@@ -1,0 +1,41 @@
+"""Contrast: each channel's distance from its mean is scaled, and its range kept."""
+
+import torch
+
+from autoseg.augment import Parameters
+from autoseg.augment._draw import PositiveRange, Probability, draw_factors, draw_flags
+from autoseg.augment._rows import change_channels, mean_and_std, range_of, spread
+from autoseg.documents import Document
+
+
+class Config(Document):
+    """nnU-Net's contrast.
+
+    Attributes:
+        probability: of changing a sample.
+        factor: range of the factors; below and above 1 are equally likely.
+    """
+
+    probability: Probability = 0.15
+    factor: PositiveRange = (0.75, 1.25)
+
+
+def sample(config: Config, shape: tuple[int, ...], generator: torch.Generator) -> Parameters:
+    """Draw which samples are changed, (B,), and the factors, (B, C)."""
+    return {
+        "applied": draw_flags(config.probability, shape[:1], generator),
+        "factor": draw_factors(config.factor, shape[:2], generator),
+    }
+
+
+def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale the distances from the mean, and clip to the range that the channel had."""
+    factor = parameters["factor"]
+    applied = parameters["applied"][:, None].expand_as(factor)
+    return change_channels(images, applied, _scale_about_mean, factor), classes
+
+
+def _scale_about_mean(rows: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    mean, _ = mean_and_std(rows)
+    low, high = range_of(rows)
+    return torch.lerp(mean, rows, spread(factor, rows)).clamp_(low, high)
