@@ -19,7 +19,8 @@ class Loss(Protocol):
     def build(self, config: Any, labels: Labels) -> nn.Module:
         """Return the loss of one resolution: ``forward(logits, classes)`` gives a scalar.
 
-        logits is (B, R, Z, Y, X) with ``labels.num_outputs`` channels, in any floating dtype; classes is (B, Z, Y, X) of integers, -1 ignored.
+        logits is (B, R, Z, Y, X) with ``labels.num_outputs`` channels, in any floating dtype; classes is (B, Z, Y, X)
+        of integers, -1 ignored.
         """
 
 

@@ -1,0 +1,46 @@
+"""Tversky index: a Dice that weighs false positives and false negatives differently."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from autoseg.data.labels import Labels
+from autoseg.documents import Document
+from autoseg.losses._overlap import Outputs, measure_overlap
+
+
+class Config(Document):
+    """Tversky index (Salehi et al., 2017); 0.5 and 0.5 is Dice.
+
+    Attributes:
+        alpha: weight of false positives.
+        beta: weight of false negatives; more than ``alpha`` finds more of small structures.
+        batch_dice: whether the batch counts as one large image.
+        smooth: added to numerator and denominator, in voxels.
+    """
+
+    alpha: float = Field(0.3, ge=0)
+    beta: float = Field(0.7, ge=0)
+    batch_dice: bool = False
+    smooth: float = Field(1e-5, ge=0)
+
+
+def build(config: Config, labels: Labels) -> nn.Module:
+    """Return 1 - the mean Tversky index of the foreground classes, or of all regions."""
+    return _Tversky(config, labels)
+
+
+class _Tversky(nn.Module):
+    def __init__(self, config: Config, labels: Labels) -> None:
+        super().__init__()
+        self.config = config
+        self.outputs = Outputs(labels)
+
+    def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        config = self.config
+        probabilities = self.outputs.log_probabilities(logits).exp()
+        overlap = measure_overlap(self.outputs, probabilities, classes, background=False, batch=config.batch_dice)
+        false_positive = overlap.predicted - overlap.shared
+        false_negative = overlap.reference - overlap.shared
+        size = overlap.shared + config.alpha * false_positive + config.beta * false_negative + config.smooth
+        return 1 - ((overlap.shared + config.smooth) / size.clamp_min(1e-8)).mean()
