@@ -1,0 +1,137 @@
+"""Why a plan is as it is: one plain sentence for each number that was derived, under the number's own name."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autoseg.fingerprint.fingerprint import Fingerprint
+from autoseg.networks import TrainingDefaults
+from autoseg.plan import rules
+from autoseg.plan.memory import Cost
+from autoseg.plan.patch_size import Choice
+from autoseg.plan.spacing import Grid
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What the planner decided, and from what."""
+
+    defaults: TrainingDefaults
+    fingerprint: Fingerprint
+    grid: Grid
+    choice: Choice
+    cost: Cost
+    memory_gb: float
+    downsample: float
+
+
+def explain(decisions: Decisions) -> dict[str, str]:
+    """Return dotted name of the plan's field to sentence."""
+    return {**_explain_data(decisions), **_explain_network(decisions), **_explain_training(decisions)}
+
+
+def masks_background(fingerprint: Fingerprint) -> bool:
+    """Return whether cropping to nonzero removes so much that z-scores are taken within the nonzero mask."""
+    return fingerprint.median_relative_size_after_cropping < rules.MASK_BELOW_RELATIVE_SIZE
+
+
+def times(values: Sequence[float]) -> str:
+    """Return numbers as text, e.g. ``40 x 56 x 40``."""
+    return " x ".join(f"{value:.4g}" for value in values)
+
+
+def _explain_data(decisions: Decisions) -> dict[str, str]:
+    grid, fingerprint = decisions.grid, decisions.fingerprint
+    if grid.coarse:
+        spacing = (
+            f"Median spacing of {len(fingerprint.cases)} cases, but along the coarse axis the "
+            f"{rules.COARSE_AXIS_PERCENTILE:g}th percentile: it is over "
+            f"{rules.ANISOTROPY:g} times as coarse as the others and has few voxels."
+        )
+    else:
+        spacing = f"Median spacing of {len(fingerprint.cases)} cases along each axis."
+    if decisions.downsample != 1:
+        spacing += f" It was then coarsened {decisions.downsample:g} times on request."
+    moved = grid.transpose != (0, 1, 2)
+    transpose = f"Canonical axis {'zyx'[grid.transpose[0]]} has the largest spacing, so it comes first."
+    relative = fingerprint.median_relative_size_after_cropping
+    names = ", ".join(fingerprint.channels)
+    part = "below" if masks_background(fingerprint) else "not below"
+    return {
+        "preprocessing.spacing": spacing,
+        "preprocessing.transpose": transpose if moved else "The first axis already has the largest spacing.",
+        "preprocessing.normalization": (
+            f"Chosen by the channels' names ({names}): CT by the foreground's percentiles, others by each image's "
+            f"z-score; cropping leaves {relative:.2f} of the median image, {part} the "
+            f"{rules.MASK_BELOW_RELATIVE_SIZE:g} that asks for a mask."
+        ),
+    }
+
+
+def _explain_network(decisions: Decisions) -> dict[str, str]:
+    choice, grid = decisions.choice, decisions.grid
+    config = choice.fit.config.model_dump()
+    sentences = {
+        "training.patch_size": (
+            f"Started at {times(choice.initial)} (256^3 voxels of equal extent in mm, within the median image of "
+            f"{times(grid.median_shape)}) and shrunk along its relatively largest axis until batch size "
+            f"{rules.REFERENCE_BATCH} fitted into {decisions.memory_gb:g} GB; padded to what the network divides."
+        ),
+        "training.batch_size": _explain_batch(choice),
+    }
+    if "strides" in config:
+        sentences |= _explain_topology(config, grid)
+    else:
+        sentences["network.config"] = "The architecture's published sizes; the patch size is part of the network."
+    return sentences
+
+
+def _explain_topology(config: dict[str, Any], grid: Grid) -> dict[str, str]:
+    strides = [math.prod(steps) for steps in zip(*config["strides"])]
+    return {
+        "network.config.strides": (
+            f"{len(config['strides'])} stages: axes are halved while they keep 4 voxels, those of finer spacing first "
+            f"(spacing {times(grid.spacing)} mm); in all by {times(strides)}."
+        ),
+        "network.config.kernel_sizes": (
+            "An axis is convolved once its spacing is within a factor of 2 of the finest axis."
+        ),
+        "network.config.features_per_stage": "32 features, doubled at each stage up to 320 (nnU-Net's rule).",
+    }
+
+
+def _explain_batch(choice: Choice) -> str:
+    part = f"{rules.MAX_COVERAGE:.0%} of the dataset's voxels"
+    if choice.batch_size == choice.memory_batch:
+        return f"What the memory allows; {part} would be {choice.coverage_batch}."
+    if choice.batch_size == choice.coverage_batch:
+        return f"One batch holds at most {part}; the memory would allow {choice.memory_batch}."
+    return f"The smallest allowed; the memory allows {choice.memory_batch}, and {part} {choice.coverage_batch}."
+
+
+def _explain_training(decisions: Decisions) -> dict[str, str]:
+    defaults, cost, patch_size = decisions.defaults, decisions.cost, decisions.choice.fit.patch_size
+    flat = max(patch_size) / patch_size[0] > rules.FLAT_PATCH
+    rotation = (
+        f"The patch is over {rules.FLAT_PATCH:g} times as long as thick, so it is rotated within its slices only."
+        if flat
+        else "The patch is not flat, so it is rotated about all axes."
+    )
+    return {
+        "training.optimizer": f"Recommended for the architecture: {defaults.source}.",
+        "training.schedule": f"Recommended for the architecture: {defaults.source}.",
+        "training.epochs": f"nnU-Net's full length: {rules.EPOCHS} epochs of {rules.ITERATIONS_PER_EPOCH} iterations.",
+        "training.loss": (
+            "Dice and cross-entropy, nnU-Net's loss; Dice is taken for each sample, since patches at full "
+            "resolution differ in content."
+        ),
+        "training.augmentation": f"nnU-Net's augmentations. {rotation}",
+        "training.deep_supervision": f"The network gives logits at {cost.num_outputs} resolution(s).",
+        "training.precision": "bf16 halves the activations' memory and needs no scaling of the loss.",
+        "estimate": (
+            f"One iteration was run on tensors without values: {cost.memory_gb:.2f} GB at most, "
+            f"{cost.parameters / 1e6:.1f} million parameters, {cost.flops / 1e12:.2f} TFLOP; "
+            "the driver's own memory comes on top."
+        ),
+    }

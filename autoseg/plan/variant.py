@@ -1,0 +1,292 @@
+"""A variant: a plan with some fields set by hand, and whatever follows from them derived again."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from autoseg.documents import parse_document
+from autoseg.errors import AutosegError, DocumentError, PlanError, nearest
+from autoseg.networks import load_architecture
+from autoseg.plan import rules
+from autoseg.plan.memory import Workload, measure_cost
+from autoseg.plan.optimization import Adam, AdamW, Cosine, Poly, RmsProp, Sgd
+from autoseg.plan.plan import Estimate, Plan
+from autoseg.plan.planner import augmentation_entry, loss_entry, rotation_degrees
+from autoseg.plan.rationale import times
+
+Content = dict[str, Any]
+"""A plan as plain JSON values."""
+
+NOT_SETTABLE = {
+    "schema": "it says how to read the file",
+    "name": "give the variant's name with --name",
+    "dataset": "it describes the data",
+    "budget": "plan again with --memory",
+    "estimate": "it is derived from the other fields",
+    "rationale": "it is derived from the other fields",
+}
+
+_OPTIMIZERS = {"sgd": Sgd, "adam": Adam, "adamw": AdamW, "rmsprop": RmsProp}
+_SCHEDULES = {"poly": Poly, "cosine": Cosine}
+_LENGTH = ("training.epochs", "training.iterations_per_epoch")
+
+
+def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
+    """Return ``plan`` under a new name with ``KEY=VALUE`` assignments applied, e.g. ``training.epochs=20``.
+
+    Keys are dotted, list entries by index; values are JSON, else text. Naming another loss, optimiser, schedule or
+    augmentation brings its own defaults; another patch size, spacing or architecture derives the network again unless
+    ``network.config`` is set too; a short training gets the recipe for short trainings unless the optimiser is set;
+    the estimate follows.
+
+    Raises:
+        DocumentError: an unknown key or a value that does not fit.
+        PlanError: a component that does not exist, or a plan that cannot be built.
+    """
+    parsed = _parse(assignments)
+    content = json.loads(plan.model_dump_json(by_alias=True))
+    content["name"] = name
+    ordered = sorted(
+        parsed.items(), key=lambda item: not _selects_component(item[0])
+    )  # names first: they bring defaults
+    for key, value in ordered:
+        _assign(content, key, value)
+    _follow_downsample(content, plan, parsed)
+    _follow_grid(content, plan, parsed)
+    _follow_length(content, plan, parsed)
+    variant = parse_document(json.dumps(content), Plan, where=f"plan {name}")
+    return _with_estimate(variant, plan)
+
+
+def _parse(assignments: Sequence[str]) -> Content:
+    parsed: Content = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise DocumentError(f"--set {text}: expected KEY=VALUE, e.g. training.epochs=20")
+        if key in parsed:
+            raise DocumentError(f"--set {text}: {key} is set twice; give it once")
+        try:
+            parsed[key] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[key] = value.strip()
+    return parsed
+
+
+def _assign(content: Content, key: str, value: Any) -> None:
+    """Set one field, with what its section needs around it, and write down what it was."""
+    *parents, last = key.split(".")
+    top = key.split(".")[0]
+    if top in NOT_SETTABLE:
+        raise DocumentError(f"--set {key}: {top!r} cannot be set: {NOT_SETTABLE[top]}")
+    owner = _find(content, parents, key)
+    old = _find(owner, [last], key)
+    index = int(last) if isinstance(owner, list) else last
+    owner[index] = value
+    topic = key
+    if _selects_component(key):
+        topic = ".".join(parents)
+        _swap_component(content, parents, value)
+    elif key == "training.augmentation" and isinstance(value, list):
+        patch_size = tuple(content["training"]["patch_size"])
+        owner[index] = [augmentation_entry(v, patch_size) if isinstance(v, str) else v for v in value]
+    content["rationale"][topic] = f"{last} was set to {json.dumps(value)} by hand; it was {_short(old)}."
+
+
+def _find(content: Any, path: Sequence[str], key: str) -> Any:
+    """Return the value at ``path``; ``key`` is the whole key, for the message."""
+    current = content
+    for part in path:
+        if isinstance(current, list):
+            if not part.isdigit() or int(part) >= len(current):
+                raise DocumentError(
+                    f"--set {key}: {part!r} is no entry of a list of {len(current)}; entries count from 0"
+                )
+            current = current[int(part)]
+        elif isinstance(current, dict) and part in current:
+            current = current[part]
+        elif isinstance(current, dict):
+            known = ", ".join(current)
+            raise DocumentError(f"--set {key}: unknown field {part!r}{nearest(part, current)}; known here: {known}")
+        else:
+            raise DocumentError(
+                f"--set {key}: there is nothing below a single value ({json.dumps(current)}); drop .{part}"
+            )
+    return current
+
+
+def _selects_component(key: str) -> bool:
+    """Whether the key names a component, so that its section must become that component's own."""
+    parts = key.split(".")
+    if key == "network.architecture":
+        return True
+    is_section = key in ("training.loss.name", "training.optimizer.name", "training.schedule.name")
+    return is_section or (len(parts) == 4 and parts[:2] == ["training", "augmentation"] and parts[3] == "name")
+
+
+def _swap_component(content: Content, section: Sequence[str], name: Any) -> None:
+    """Replace a section by the defaults of the component that ``name`` selects."""
+    training = content["training"]
+    kind = section[1] if len(section) > 1 else "architecture"
+    if kind == "loss":
+        training["loss"] = loss_entry(str(name))
+    elif kind == "optimizer":
+        training["optimizer"] = _optimizer_entry(name)
+    elif kind == "schedule":
+        found = _choose(_SCHEDULES, name, "schedule")
+        training["schedule"] = found().model_dump(mode="json")
+    elif kind == "augmentation":
+        training["augmentation"][int(section[2])] = augmentation_entry(str(name), tuple(training["patch_size"]))
+
+
+def _optimizer_entry(name: Any, learning_rate: float | None = None) -> Content:
+    found = _choose(_OPTIMIZERS, name, "optimizer")
+    entry: Content = found(learning_rate=learning_rate or rules.LEARNING_RATES[name]).model_dump(mode="json")
+    return entry
+
+
+def _choose(known: dict[str, Any], name: Any, kind: str) -> Any:
+    if name not in known:
+        raise DocumentError(
+            f"training.{kind}.name: unknown {name!r}{nearest(str(name), known)}; known: {', '.join(known)}"
+        )
+    return known[name]
+
+
+def _follow_downsample(content: Content, plan: Plan, parsed: Content) -> None:
+    """Coarsen the spacing where the factor of downsampling was set without it."""
+    factor = parsed.get("preprocessing.downsample")
+    if not isinstance(factor, int | float) or factor <= 0 or _sets(parsed, "preprocessing.spacing"):
+        return
+    section = content["preprocessing"]
+    section["spacing"] = [value / plan.preprocessing.downsample * factor for value in section["spacing"]]
+    content["rationale"]["preprocessing.spacing"] = f"The median spacing, coarsened {factor:g} times by hand."
+
+
+def _follow_grid(content: Content, plan: Plan, parsed: Content) -> None:
+    """Derive the network and the rotations again for another patch size, spacing or architecture."""
+    training, network = content["training"], content["network"]
+    patch_size = training["patch_size"]
+    if not _are_sizes(patch_size):
+        return  # reported when the whole plan is validated
+    old_rotation, new_rotation = rotation_degrees(plan.training.patch_size), rotation_degrees(tuple(patch_size))
+    for entry in training["augmentation"]:
+        if (
+            isinstance(entry, dict)
+            and entry.get("rotation_degrees") == list(old_rotation)
+            and not _sets(parsed, "training.augmentation")
+        ):
+            entry["rotation_degrees"] = list(new_rotation)
+    causes = ("training.patch_size", "preprocessing.spacing", "preprocessing.downsample", "network.architecture")
+    if _sets(parsed, "network.config") or not any(_sets(parsed, cause) for cause in causes):
+        return
+    spacing = tuple(content["preprocessing"]["spacing"])
+    architecture = load_architecture(str(network["architecture"]))
+    network["config"] = architecture.derive(spacing, tuple(patch_size)).model_dump(mode="json")
+    for stale in [key for key in content["rationale"] if key.startswith("network.config")]:
+        del content["rationale"][stale]
+    reason = f"Derived again for patches of {times(patch_size)} voxels of {times(spacing)} mm."
+    content["rationale"]["network.config"] = reason
+
+
+def _follow_length(content: Content, plan: Plan, parsed: Content) -> None:
+    """Take the recipe for short trainings when the training was shortened below the limit."""
+    training, rationale = content["training"], content["rationale"]
+    lengths = (training["epochs"], training["iterations_per_epoch"])
+    if not _are_sizes(lengths) or not any(key in parsed for key in _LENGTH):
+        return
+    total = lengths[0] * lengths[1]
+    rationale["training.epochs"] = f"{lengths[0]} epochs of {lengths[1]} iterations, {total} in all, set by hand."
+    if total >= rules.SHORT_ITERATIONS:
+        return
+    was_long = plan.training.epochs * plan.training.iterations_per_epoch >= rules.SHORT_ITERATIONS
+    warmup = min(rules.SHORT_WARMUP_ITERATIONS, int(rules.SHORT_WARMUP_PART * total))
+    reason = (
+        f"A training of {total} iterations, under {rules.SHORT_ITERATIONS}, is too short for the full-length recipe"
+    )
+    if was_long and not _sets(parsed, "training.optimizer"):
+        _shorten_optimizer(content, plan)
+        rationale["training.optimizer"] = f"{reason}; AdamW with a higher learning rate gets further in the time."
+        if not _sets(parsed, "training.schedule"):
+            training["schedule"] = Poly(warmup_iterations=warmup).model_dump(mode="json")
+            rationale["training.schedule"] = f"{reason}: polynomial decay after {warmup} warm-up iterations."
+        if not _sets(parsed, "training.augmentation"):
+            _shorten_augmentation(training)
+            rationale["training.augmentation"] = (
+                f"{reason}, and to overfit; mirroring alone costs least and learns fastest."
+            )
+    elif not _sets(parsed, "training.schedule") and training["schedule"]["warmup_iterations"] > warmup:
+        training["schedule"]["warmup_iterations"] = warmup
+        rationale["training.schedule"] = f"{reason}: the warm-up was cut to {warmup} iterations."
+
+
+def _shorten_optimizer(content: Content, plan: Plan) -> None:
+    """Use AdamW; an architecture that uses it already keeps its settings with a raised learning rate."""
+    own = load_architecture(plan.network.architecture).TRAINING.optimizer
+    if own["name"] == "adamw":
+        raised = own["learning_rate"] * rules.SHORT_LEARNING_RATE_FACTOR
+        content["training"]["optimizer"] = {**_optimizer_entry("adamw"), **own, "learning_rate": raised}
+    else:
+        content["training"]["optimizer"] = {
+            **_optimizer_entry("adamw", rules.SHORT_LEARNING_RATE), "weight_decay": rules.SHORT_WEIGHT_DECAY,
+        }  # fmt: skip
+
+
+def _shorten_augmentation(training: Content) -> None:
+    training["augmentation"] = [
+        entry for entry in training["augmentation"] if entry["name"] in rules.SHORT_AUGMENTATION
+    ]
+
+
+def _with_estimate(variant: Plan, plan: Plan) -> Plan:
+    """Return the variant with its own estimate, if anything that it depends on differs from the plan."""
+    if _cost_inputs(variant) == _cost_inputs(plan):
+        return variant
+    training = variant.training
+    workload = Workload(
+        architecture=load_architecture(variant.network.architecture),
+        in_channels=len(variant.dataset.channels),
+        out_channels=variant.dataset.label_scheme.num_outputs,
+        precision=training.precision,
+        optimizer=training.optimizer.name,
+        deep_supervision=training.deep_supervision,
+    )
+    try:
+        cost = measure_cost(workload, variant.network.architecture_config, training.patch_size, training.batch_size)
+    except AutosegError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PlanError(
+            f"plan {variant.name}: the network cannot be run at patch size {list(training.patch_size)} ({reason}); "
+            f"set network.config and training.patch_size so that they fit each other"
+        ) from error
+    fits = "within" if cost.memory_gb <= variant.budget.memory_gb else "MORE THAN"
+    sentence = (
+        f"Estimated again: {cost.memory_gb:.2f} GB, {fits} the budget of {variant.budget.memory_gb:g} GB; "
+        f"{cost.parameters / 1e6:.1f} million parameters, {cost.flops / 1e12:.2f} TFLOP an iteration."
+    )
+    rationale = {**variant.rationale, "estimate": sentence}
+    estimate: Estimate = cost.estimate
+    return variant.model_copy(update={"estimate": estimate, "rationale": rationale})
+
+
+def _cost_inputs(plan: Plan) -> tuple[Any, ...]:
+    training = plan.training
+    sizes = (training.patch_size, training.batch_size)
+    return plan.network, *sizes, training.precision, training.optimizer.name, training.deep_supervision
+
+
+def _sets(parsed: Content, key: str) -> bool:
+    """Whether an assignment sets the field or anything below it."""
+    return any(name == key or name.startswith(f"{key}.") for name in parsed)
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(type(value) is int and value > 0 for value in values)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

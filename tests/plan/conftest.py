@@ -1,0 +1,59 @@
+"""Fingerprints without images: of a few sizes, and from nnU-Net's own form."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from autoseg.data.labels import Labels
+from autoseg.fingerprint.fingerprint import SCHEMA, CaseFingerprint, ChannelIntensities, Fingerprint
+
+MakeFingerprint = Callable[..., Fingerprint]
+
+_UNKNOWN = ChannelIntensities(
+    mean=50.0, median=50.0, std=20.0, min=-200.0, max=300.0, percentile_00_5=-20.0, percentile_99_5=180.0
+)
+
+
+@pytest.fixture
+def make_fingerprint() -> MakeFingerprint:
+    """Makes a fingerprint of ``num_cases`` cases, or of the given spacings and shapes."""
+    return _make_fingerprint
+
+
+def _make_fingerprint(
+    *,
+    spacing: Any = (1.0, 1.0, 1.0),
+    shape: Any = (36, 50, 35),
+    num_cases: int = 10,
+    channels: Sequence[str] = ("MRI",),
+    num_labels: int = 3,
+    num_training: int | None = None,
+    relative_size: float = 1.0,
+) -> Fingerprint:
+    spacings = spacing if isinstance(spacing, list) else [spacing] * num_cases
+    shapes = shape if isinstance(shape, list) else [shape] * num_cases
+    names = {"background": 0, **{f"label{value}": value for value in range(1, num_labels)}}
+    labels = Labels.from_names(names)
+    cases = [
+        CaseFingerprint(
+            name=f"case_{index:03d}",
+            spacing=tuple(float(value) for value in one_spacing),
+            shape=tuple(int(value) for value in one_shape),
+            shape_after_crop=tuple(int(value) for value in one_shape),
+            orientation="LPS",
+            label_voxels=dict.fromkeys(names, 1),
+        )
+        for index, (one_spacing, one_shape) in enumerate(zip(spacings, shapes))
+    ]
+    return Fingerprint(
+        schema=SCHEMA,
+        dataset="Synthetic",
+        channels=tuple(channels),
+        labels=labels.labels,
+        regions=labels.regions,
+        num_training=num_training or len(cases),
+        cases=tuple(cases),
+        intensities=(_UNKNOWN,) * len(channels),
+        median_relative_size_after_cropping=relative_size,
+    )
