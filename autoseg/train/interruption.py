@@ -1,0 +1,52 @@
+"""Ending a training by a signal, without losing what is finished."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingInterrupted(KeyboardInterrupt):  # noqa: N818 (an interruption is no error)
+    """SIGINT or SIGTERM ended the training; the same call goes on from the last finished epoch."""
+
+
+@dataclass
+class StopFlag:
+    """Holds the name of the signal that asked the training to stop."""
+
+    signal_name: str | None = None
+
+    def check(self, num_finished: int) -> None:
+        """Raise ``TrainingInterrupted`` if a signal asked for it; ``num_finished`` epochs are kept."""
+        if self.signal_name is not None:
+            kept = f"{num_finished} finished epochs are kept" if num_finished else "no epoch was finished yet"
+            raise TrainingInterrupted(f"stopped by {self.signal_name}; {kept}; the same command goes on from there")
+
+
+@contextmanager
+def catch_signals() -> Iterator[StopFlag]:
+    """Turn the first SIGINT or SIGTERM into a flag and let the second interrupt at once.
+
+    The handlers before are restored on leaving. Python lets only the main thread handle signals; in another thread
+    the flag stays as it is.
+    """
+    stop = StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        if stop.signal_name is not None:
+            raise KeyboardInterrupt
+        stop.signal_name = signal.Signals(number).name
+
+    previous = {number: signal.signal(number, notice) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

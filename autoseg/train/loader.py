@@ -1,0 +1,232 @@
+"""Batches, read ahead by threads from the preprocessed store.
+
+Threads suffice, since blosc2 decompresses outside Python's global lock. A sample is read as the smallest box that its
+augmentation needs; the augmentation itself runs later, for the whole batch, on the device.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autoseg.augment._pipeline import BatchParameters, Pipeline
+from autoseg.errors import AutosegError, TrainingError
+from autoseg.preprocess.store import CaseStore
+from autoseg.train.patches import (
+    Geography,
+    Purpose,
+    Voxel,
+    box_around,
+    draw_case,
+    draw_patch,
+    is_forced,
+    make_generator,
+    make_seed,
+)
+
+CACHE_GB = 2.0
+"""Memory, in 10^9 bytes, in which decompressed cases are kept. Small datasets fit; on a CPU, decompression would
+compete with the network."""
+
+BATCHES_AHEAD = 2
+"""Batches being read while another is worked on; more would only hold memory, since each is read by all threads."""
+
+Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """Which batch of a training: the key of all its randomness."""
+
+    epoch: int
+    iteration: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch on the host.
+
+    Attributes:
+        images: float32 (B, C, *source), the source box being the patch with the margin that the augmentation needs.
+        classes: int16 (B, *source).
+        parameters: what the augmentation drew, or None without augmentation.
+    """
+
+    images: torch.Tensor
+    classes: torch.Tensor
+    parameters: BatchParameters | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the batches of one stream are made; ``pipeline`` is None where nothing is augmented."""
+
+    cases: tuple[str, ...]
+    purpose: Purpose
+    num_channels: int
+    patch_size: Voxel
+    batch_size: int
+    foreground_oversampling: float
+    seed: int
+    pipeline: Pipeline | None
+
+
+@dataclass
+class CaseCache:
+    """Reads boxes of preprocessed cases; keeps the first that fit into ``limit_bytes`` decompressed in memory."""
+
+    store: CaseStore
+    limit_bytes: float = CACHE_GB * 1e9
+    used_bytes: int = 0
+    kept: dict[tuple[str, str], Any] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def geography(self, case: str) -> Geography:
+        """Return where a patch of the case can lie."""
+        shape = self._remember((case, "shape"), 0, lambda: tuple(self.store.properties(case).shape))
+        return Geography(shape, lambda: self._foreground(case))
+
+    def read_into(self, case: str, box: Box, image: NDArray[np.float32], classes: NDArray[np.int16]) -> None:
+        """Fill ``image`` (C, *source) and ``classes`` (*source) from a box of the case.
+
+        What lies outside the image is 0 in the image and background in the classes. Not ignored: the network meets the
+        same padding when it predicts a small image, and must call it background.
+        """
+        _fill(classes, self._array(case, "classes", self.store.classes), box)
+        _fill(image, self._array(case, "image", self.store.image), box)
+
+    def _foreground(self, case: str) -> Mapping[int, NDArray[np.integer]]:
+        if (case, "foreground") in self.kept:
+            return self.kept[case, "foreground"]
+        voxels = self.store.foreground(case)
+        size = sum(array.nbytes for array in voxels.values())
+        return self._remember((case, "foreground"), size, lambda: voxels)
+
+    def _array(self, case: str, kind: str, open_array: Callable[[str], Any]) -> Any:
+        """Return the case's whole array if it fits into the cache, else the compressed one for a partial read."""
+        if (case, kind) in self.kept:
+            return self.kept[case, kind]
+        compressed = open_array(case)
+        size = int(np.prod(compressed.shape)) * compressed.dtype.itemsize
+        return self._remember((case, kind), size, lambda: compressed[...], otherwise=compressed)
+
+    def _remember(self, key: tuple[str, str], size: int, read: Callable[[], Any], otherwise: Any = None) -> Any:
+        """Keep what ``read`` returns if there is room for ``size`` bytes; the room is taken before it is read."""
+        with self.lock:
+            fits = self.used_bytes + size <= self.limit_bytes
+            self.used_bytes += size if fits else 0
+        if not fits:
+            return read() if otherwise is None else otherwise
+        value = read()
+        with self.lock:
+            if key in self.kept:  # another thread was quicker
+                self.used_bytes -= size
+            return self.kept.setdefault(key, value)
+
+
+def open_pool(num_workers: int) -> ThreadPoolExecutor:
+    """Return the threads that read samples; at least one."""
+    return ThreadPoolExecutor(max(num_workers, 1), thread_name_prefix="autoseg-loader")
+
+
+def stream_batches(
+    requests: Iterable[BatchRequest],
+    sampling: Sampling,
+    cache: CaseCache,
+    pool: ThreadPoolExecutor,
+    *,
+    pin_memory: bool = False,
+) -> Generator[Batch, None, None]:
+    """Yield the requested batches in order while the next ones are read.
+
+    Closing the generator, an error, or an interruption cancels what has not begun; what has begun ends by itself.
+
+    Raises:
+        TrainingError: a case could not be read; the message names it.
+    """
+    waiting: deque[_PendingBatch] = deque()
+    remaining = iter(requests)
+    try:
+        while True:
+            for request in islice(remaining, BATCHES_AHEAD + 1 - len(waiting)):
+                waiting.append(_submit(request, sampling, cache, pool, pin_memory))
+            if not waiting:
+                return
+            for sample in waiting[0].samples:
+                sample.result()
+            yield waiting.popleft().batch
+    finally:
+        for pending in waiting:
+            for sample in pending.samples:
+                sample.cancel()
+
+
+@dataclass(frozen=True)
+class _PendingBatch:
+    """A batch whose tensors the threads are filling."""
+
+    batch: Batch
+    samples: list["Future[None]"]
+
+
+def _submit(
+    request: BatchRequest, sampling: Sampling, cache: CaseCache, pool: ThreadPoolExecutor, pin_memory: bool
+) -> _PendingBatch:
+    """Draw the augmentation first, since it says how large a box is needed; then let the threads read."""
+    shape = (sampling.batch_size, sampling.num_channels, *sampling.patch_size)
+    parameters, source = _draw_augmentation(request, sampling, shape)
+    images = torch.empty((*shape[:2], *source), dtype=torch.float32, pin_memory=pin_memory)
+    classes = torch.empty((shape[0], *source), dtype=torch.int16, pin_memory=pin_memory)
+    batch = Batch(images, classes, parameters)
+    samples = range(sampling.batch_size)
+    return _PendingBatch(batch, [pool.submit(_read_sample, request, s, sampling, cache, batch) for s in samples])
+
+
+def _draw_augmentation(
+    request: BatchRequest, sampling: Sampling, shape: tuple[int, ...]
+) -> tuple[BatchParameters | None, Voxel]:
+    if sampling.pipeline is None:
+        return None, sampling.patch_size
+    generator = torch.Generator().manual_seed(
+        make_seed(sampling.seed, "augmentation", request.epoch, request.iteration)
+    )
+    parameters = sampling.pipeline.sample(shape, generator)
+    return parameters, tuple(sampling.pipeline.source_shape(parameters, sampling.patch_size))
+
+
+def _read_sample(request: BatchRequest, sample: int, sampling: Sampling, cache: CaseCache, batch: Batch) -> None:
+    rng = make_generator(sampling.seed, sampling.purpose, request.epoch, request.iteration, sample)
+    forced = is_forced(sample, sampling.batch_size, sampling.foreground_oversampling)
+    case = draw_case(sampling.cases, rng)
+    try:
+        patch = draw_patch(case, cache.geography(case), sampling.patch_size, rng, forced=forced)
+        source = tuple(batch.classes.shape[1:])
+        box = box_around(patch, sampling.patch_size, source)
+        cache.read_into(case, box, batch.images[sample].numpy(), batch.classes[sample].numpy())
+    except AutosegError as error:
+        raise TrainingError(f"case {case}: {error}") from error
+    except Exception as error:
+        where = f"{cache.store.folder}: case {case}"
+        raise TrainingError(
+            f"{where} cannot be read ({error}); delete its files there and run autoseg_plan again"
+        ) from error
+
+
+def _fill(target: NDArray[Any], source: Any, box: Box) -> None:
+    """Copy a box of ``source`` into ``target``; both may have leading axes; what lies outside becomes 0."""
+    extents = source.shape[-len(box) :]
+    inside = [slice(max(part.start, 0), min(part.stop, extent)) for part, extent in zip(box, extents)]
+    if any(part.start >= part.stop for part in inside):
+        target[...] = 0
+        return
+    there = tuple(slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(inside, box))
+    if tuple(box) != tuple(inside):
+        target[...] = 0
+    target[(..., *there)] = source[(slice(None),) * (len(source.shape) - len(box)) + tuple(inside)]

@@ -1,0 +1,212 @@
+"""The state of a training, and its checkpoints.
+
+A checkpoint stands for a number of finished epochs. It holds no state of any random generator, because every epoch
+seeds what it uses from the plan's seed and its own number (see patches.py).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from autoseg.documents import Document, content_hash, write_beside
+from autoseg.errors import TrainingError
+from autoseg.networks import load_architecture
+from autoseg.plan.plan import Network, Plan, PlanDataset, Preprocessing, Training
+from autoseg.train.optimization import build_optimizer
+from autoseg.train.patches import make_seed
+
+SCHEMA = "autoseg.checkpoint.1"
+EMA_WEIGHT = 0.9
+"""Weight of the past in the moving average that the best epoch is chosen by; nnU-Net's."""
+
+Checkpoint = dict[str, Any]
+
+
+@dataclass
+class TrainState:
+    """What changes while training.
+
+    Attributes:
+        scaler: scales the loss in fp16, else None.
+        epoch: number of finished epochs.
+        average_dice: exponential moving average of the epochs' mean pseudo Dice, None before the first defined one.
+        best_dice: the highest ``average_dice`` so far.
+        history: one metrics.jsonl record a finished epoch.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None
+    epoch: int = 0
+    average_dice: float | None = None
+    best_dice: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _TrainedBy(Document):
+    """The sections of a plan that a training depends on; scoring otherwise or another sentence does not spoil it."""
+
+    dataset: PlanDataset
+    preprocessing: Preprocessing
+    network: Network
+    training: Training
+
+
+def training_digest(plan: Plan) -> str:
+    """Return the hash of all that the weights depend on."""
+    sections = _TrainedBy(
+        dataset=plan.dataset, preprocessing=plan.preprocessing, network=plan.network, training=plan.training
+    )
+    return content_hash(sections)
+
+
+def build_network(plan: Plan) -> nn.Module:
+    """Return the plan's network on the CPU, its weights drawn from the plan's seed and the caller's randomness kept."""
+    architecture = load_architecture(plan.network.architecture)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(make_seed(plan.training.seed, "weights", 0, 0))
+        return architecture.build(
+            plan.network.architecture_config, len(plan.dataset.channels), plan.dataset.label_scheme.num_outputs
+        )
+
+
+def make_state(plan: Plan, device: torch.device, *, scaled: bool, memory_format: torch.memory_format) -> TrainState:
+    """Return the state before the first epoch; ``scaled`` says whether the loss is scaled, as fp16 needs."""
+    network = build_network(plan).to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    optimizer = build_optimizer(plan.training.optimizer, network.parameters())
+    return TrainState(network, optimizer, torch.amp.GradScaler(device.type) if scaled else None)
+
+
+def update_best(state: TrainState, dice: float | None) -> bool:
+    """Take an epoch's mean pseudo Dice into the moving average; return whether this epoch is the best so far.
+
+    Without any defined Dice yet (no validation case shows foreground) the latest epoch counts as the best.
+    """
+    if dice is not None:
+        previous = dice if state.average_dice is None else state.average_dice
+        state.average_dice = EMA_WEIGHT * previous + (1 - EMA_WEIGHT) * dice
+    if state.average_dice is None:
+        return True
+    if state.best_dice is not None and (dice is None or state.average_dice <= state.best_dice):
+        return False
+    state.best_dice = state.average_dice
+    return True
+
+
+def save_last(state: TrainState, folder: Path, digest: str) -> None:
+    """Write checkpoints/last.pt, keeping the one before it as last.previous.pt."""
+    last = folder / "last.pt"
+    content = _describe(state, digest) | {
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": None if state.scaler is None else state.scaler.state_dict(),
+        "average_dice": state.average_dice,
+        "best_dice": state.best_dice,
+        "history": state.history,
+    }
+    with write_beside(last) as temporary:
+        torch.save(content, temporary)
+        if last.exists():
+            last.replace(folder / "last.previous.pt")
+
+
+def save_best(state: TrainState, folder: Path, digest: str) -> None:
+    """Write checkpoints/best.pt: the network alone."""
+    with write_beside(folder / "best.pt") as temporary:
+        torch.save(_describe(state, digest), temporary)
+
+
+def read_last(folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
+    """Return the latest readable checkpoint of a run, or None if there is none yet, and what was unreadable.
+
+    Raises:
+        TrainingError: no checkpoint is readable, or it belongs to another plan.
+    """
+    paths = [path for path in (folder / "last.pt", folder / "last.previous.pt") if path.exists()]
+    problems: list[str] = []
+    for path in paths:
+        try:
+            checkpoint = _load(path)
+        except TrainingError as error:
+            problems.append(str(error))
+        else:
+            _check_plan(checkpoint, plan, path)
+            return checkpoint, problems
+    if problems:
+        raise TrainingError(f"{'; '.join(problems)}; delete {folder.parent} to train from the beginning")
+    return None, problems
+
+
+def read_checkpoint(path: Path, plan: Plan) -> Checkpoint:
+    """Read a checkpoint of this plan onto the CPU. Only tensors and plain values are loaded, never code.
+
+    Raises:
+        TrainingError: it is unreadable or belongs to another plan.
+    """
+    checkpoint = _load(path)
+    _check_plan(checkpoint, plan, path)
+    return checkpoint
+
+
+def restore_state(state: TrainState, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint of ``read_last`` into a fresh state."""
+    state.network.load_state_dict(checkpoint["network"])
+    state.optimizer.load_state_dict(checkpoint["optimizer"])
+    if state.scaler is not None and checkpoint["scaler"] is not None:
+        state.scaler.load_state_dict(checkpoint["scaler"])
+    state.epoch = checkpoint["epoch"]
+    state.average_dice, state.best_dice = checkpoint["average_dice"], checkpoint["best_dice"]
+    state.history = list(checkpoint["history"])
+
+
+def load_network(run_folder: Path, plan: Plan, *, which: Literal["best", "last"], device: torch.device) -> nn.Module:
+    """Return the trained network of a run on ``device``, in evaluation mode.
+
+    Raises:
+        TrainingError: there is no such checkpoint, or it is unreadable or belongs to another plan.
+    """
+    path = run_folder / "checkpoints" / f"{which}.pt"
+    if not path.exists():
+        raise TrainingError(f"{path}: no such checkpoint; train this fold first with autoseg_train")
+    network = build_network(plan)
+    network.load_state_dict(read_checkpoint(path, plan)["network"])
+    return network.to(device).eval()
+
+
+@contextmanager
+def seeded_epoch(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's own generators for one epoch, since dropout draws from them; then put the caller's state back."""
+    number = make_seed(seed, "dropout", epoch, 0)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(number)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(number)
+        yield
+
+
+def _describe(state: TrainState, digest: str) -> Checkpoint:
+    return {"schema": SCHEMA, "plan_sha256": digest, "epoch": state.epoch, "network": state.network.state_dict()}
+
+
+def _load(path: Path) -> Checkpoint:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and storage errors share no class below this one
+        reason = " ".join(str(error).split())[:120]
+        raise TrainingError(f"{path}: the checkpoint cannot be read ({reason})") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise TrainingError(f"{path}: this is no checkpoint of the form {SCHEMA}")
+    return content
+
+
+def _check_plan(checkpoint: Checkpoint, plan: Plan, path: Path) -> None:
+    if checkpoint["plan_sha256"] != training_digest(plan):
+        raise TrainingError(
+            f"{path}: this was trained with another plan than the present {plan.name!r}: the dataset, preprocessing, "
+            f"network or training section differs; give the changed plan another --name, or delete {path.parents[1]}"
+        )
