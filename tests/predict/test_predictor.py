@@ -1,0 +1,171 @@
+"""Whole cases: the segmentation lies where the image does, files are whole, and work overlaps within bounds."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from autoseg.data.cases import Case
+from autoseg.data.labels import Labels
+from autoseg.data.volumes import Geometry, read_label, same_geometry, write_volume
+from autoseg.errors import DatasetError, VolumeError
+from autoseg.plan.plan import Normalization, Plan, PlanDataset, Prediction, Preprocessing, Training
+from autoseg.predict import predictor
+from autoseg.predict.predictor import predict_case, predict_cases
+
+CPU = torch.device("cpu")
+LABELS = Labels.from_names({"background": 0, "liver": 3, "spleen": 7})
+NONE = Normalization(scheme="none", use_mask=False, lower=None, upper=None, mean=None, std=None)
+PERMUTED = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+class Threshold(nn.Module):
+    """Knows the answer: class c where the first channel is nearest to c."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        super().__init__()
+        self.shift = shift
+        self.running = threading.Event()
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        self.running.set()
+        first = x[:, :1].float()
+        return [torch.cat([-((first - c - self.shift) ** 2) for c in range(3)], dim=1)]
+
+
+def plan_for(channels: int = 2) -> Plan:
+    """Return a plan with only what prediction reads; its spacing is that of the files, so nothing is resampled."""
+    return Plan.model_construct(
+        name="test",
+        dataset=PlanDataset(
+            name="Test",
+            channels=tuple(f"channel {n}" for n in range(channels)),
+            labels=LABELS.labels,
+            regions=LABELS.regions,
+            fingerprint_sha256="0" * 64,
+        ),
+        preprocessing=Preprocessing(
+            orientation="LPS", transpose=(2, 0, 1), spacing=(1.0, 1.0, 1.0), downsample=1.0,
+            normalization=(NONE,) * channels, image_order=3, label_order=1, separate_axis_threshold=3.0,
+        ),
+        training=Training.model_construct(patch_size=(8, 8, 8), precision="fp32"),
+        prediction=Prediction(tile_step=0.5, mirror_axes=(0, 2), surface_tolerance_mm=2.0),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_case(tmp_path: Path) -> Callable[..., tuple[Case, np.ndarray]]:
+    """A function that writes a case of two channels, the first of them the class; returns it and its label values."""
+
+    def make(name: str = "one", direction=IDENTITY, seed: int = 0) -> tuple[Case, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        classes = rng.integers(0, 3, size=(9, 12, 15))
+        geometry = Geometry(shape=classes.shape, spacing=(1.0,) * 3, origin=(3.5, -2.0, 11.25), direction=direction)
+        paths = tuple(tmp_path / "raw" / f"{name}_{n:04d}.nii.gz" for n in range(2))
+        for path, array in zip(paths, (classes, rng.random(classes.shape) + 1)):
+            write_volume(path, array.astype(np.float32), geometry)
+        return Case(name, paths, None), np.array([0, 3, 7])[classes]
+
+    return make
+
+
+@pytest.mark.parametrize("direction", [IDENTITY, PERMUTED])
+def test_a_case_is_segmented_on_its_own_grid(make_case, direction) -> None:
+    case, label = make_case(direction=direction)
+    result = predict_case([Threshold()], case, plan_for(), device=CPU)
+    np.testing.assert_array_equal(result.segmentation, label)
+    assert same_geometry(result.geometry, read_label(case.images[0]).geometry) is None
+    assert result.seconds > 0
+
+
+def test_the_networks_logits_are_averaged(make_case) -> None:
+    case, label = make_case()
+    np.testing.assert_array_equal(
+        predict_case([Threshold(0.9), Threshold(-0.9)], case, plan_for(), device=CPU).segmentation, label
+    )
+
+
+def test_cases_are_written_with_the_geometry_of_their_images(make_case, tmp_path: Path) -> None:
+    pairs = [make_case(f"case_{n}", PERMUTED, n) for n in range(3)]
+    seen: list[tuple[str, float]] = []
+    output = tmp_path / "new" / "out"
+    report = lambda name, seconds: seen.append((name, seconds))  # noqa: E731
+    timings = predict_cases([Threshold()], [c for c, _ in pairs], plan_for(), output, device=CPU, on_case=report)
+    assert [(t.name, t.seconds) for t in timings] == seen and [name for name, _ in seen] == [
+        "case_0",
+        "case_1",
+        "case_2",
+    ]
+    assert sorted(p.name for p in output.iterdir()) == ["case_0.nii.gz", "case_1.nii.gz", "case_2.nii.gz"]
+    for case, label in pairs:
+        written = read_label(output / f"{case.name}.nii.gz")
+        np.testing.assert_array_equal(written.array[0], label)
+        assert written.geometry == read_label(case.images[0]).geometry
+
+
+def test_segmentations_that_stand_already_are_left_alone_on_request(make_case, tmp_path: Path) -> None:
+    cases = [make_case(f"case_{n}", seed=n)[0] for n in range(2)]
+    predict_cases([Threshold()], cases[:1], plan_for(), tmp_path, device=CPU)
+    before = (tmp_path / "case_0.nii.gz").stat().st_mtime_ns
+    timings = predict_cases([Threshold()], cases, plan_for(), tmp_path, device=CPU, skip_existing=True)
+    assert [t.name for t in timings] == ["case_1"]
+    assert (tmp_path / "case_0.nii.gz").stat().st_mtime_ns == before
+    assert len(predict_cases([Threshold()], cases, plan_for(), tmp_path, device=CPU)) == 2
+
+
+def test_another_ending_chooses_another_format(make_case, tmp_path: Path) -> None:
+    case, label = make_case()
+    predict_cases([Threshold()], [case], plan_for(), tmp_path, device=CPU, ending=".nrrd")
+    np.testing.assert_array_equal(read_label(tmp_path / "one.nrrd").array[0], label)
+
+
+def test_one_case_is_prepared_while_the_network_works_and_no_more(make_case, tmp_path: Path, monkeypatch) -> None:
+    cases = [make_case(f"case_{n}", seed=n)[0] for n in range(4)]
+    started: list[str] = []
+    second_started = threading.Event()
+    original = predictor.preprocess_case
+
+    def preprocess(case: Case, plan: Plan, *, with_label: bool):
+        started.append(case.name)
+        if len(started) >= 2:
+            second_started.set()
+        assert not with_label
+        return original(case, plan, with_label=with_label)
+
+    class Waiting(Threshold):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            assert second_started.wait(10)  # the second case is begun before the first is finished
+            assert len(started) <= len(done) + 2
+            return super().forward(x)
+
+    done: list[str] = []
+    monkeypatch.setattr(predictor, "preprocess_case", preprocess)
+    predict_cases([Waiting()], cases, plan_for(), tmp_path, device=CPU, on_case=lambda name, _: done.append(name))
+    assert started == done == ["case_0", "case_1", "case_2", "case_3"]
+
+
+def test_nothing_is_segmented_if_a_case_lacks_a_channel(make_case, tmp_path: Path) -> None:
+    good, bad = make_case("good")[0], make_case("bad")[0]
+    bad = Case(bad.name, bad.images[:1], None)
+    with pytest.raises(DatasetError, match=r"case bad: 1 image files found \(bad_0000.nii.gz\).*2 channels"):
+        predict_cases([Threshold()], [good, bad], plan_for(), tmp_path / "out", device=CPU)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DatasetError, match="give one file a channel"):
+        predict_case([Threshold()], bad, plan_for(), device=CPU)
+
+
+def test_a_broken_image_keeps_the_cases_before_it(make_case, tmp_path: Path) -> None:
+    good, bad = make_case("good")[0], make_case("bad")[0]
+    bad.images[0].write_bytes(b"not an image")
+    with pytest.raises(VolumeError, match="bad_0000.nii.gz"):
+        predict_cases([Threshold()], [good, bad], plan_for(), tmp_path / "out", device=CPU)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
+
+
+def test_no_case_gives_no_timing(tmp_path: Path) -> None:
+    assert predict_cases([Threshold()], [], plan_for(), tmp_path, device=CPU) == []
