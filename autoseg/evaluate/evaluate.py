@@ -1,0 +1,261 @@
+"""Scores of cases and folders, as the document ``metrics.json``."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+import autoseg
+from autoseg.data.cases import Case
+from autoseg.data.labels import IGNORED_CLASS, Labels
+from autoseg.data.layouts import list_volumes
+from autoseg.data.parallel import map_cases
+from autoseg.data.volumes import align, read_label
+from autoseg.documents import Document
+from autoseg.errors import DatasetError
+from autoseg.evaluate.metrics import dice, surface_distances, volume_ml
+
+Values = dict[str, float | None]
+"""Metric to value; None where it is undefined."""
+
+FOREGROUND = "foreground"
+"""Name of the mean over all regions, in ``mean``. If a region has this name, there is no such mean."""
+DEFINITIONS = {
+    "dice": "twice the common voxels over the voxels of both masks; 0 if one mask is empty, null if both are",
+    "surface_dice": "share of both surfaces' area within the tolerance of the other surface (normalised surface Dice, "
+    "Nikolov et al. 2018); 0 if one mask is empty, null if both are",
+    "hausdorff_95": "95th percentile of the area-weighted distances between the surfaces in mm, the larger direction; "
+    "the diagonal of the image if one mask is empty, null if both are",
+    "reference_volume_ml": "volume of the reference in millilitres",
+    "predicted_volume_ml": "volume of the prediction in millilitres",
+}
+"""The metrics in the order in which they are written."""
+SCORES = ("dice", "surface_dice", "hausdorff_95")
+"""The metrics of which a mean over regions says something."""
+
+
+class MetricsOrigin(Document):
+    """Which implementation gave the numbers: tools differ by more than methods do, so a number needs its source."""
+
+    implementation: str
+    version: str
+    surface_tolerance_mm: float
+    definitions: dict[str, str]
+
+
+class Metrics(Document):
+    """metrics.json.
+
+    Attributes:
+        about: how the values were computed.
+        cases: case to region to metric to value; None where both masks are empty.
+        mean: region to metric to the mean over the cases where it is defined; ``foreground`` is the mean over regions.
+        undefined: region to the number of cases where both masks are empty.
+    """
+
+    schema_: Literal["autoseg.metrics.1"] = Field(default="autoseg.metrics.1", alias="schema")
+    about: MetricsOrigin
+    cases: dict[str, dict[str, Values]]
+    mean: dict[str, Values]
+    undefined: dict[str, int]
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """The two label files of one case."""
+
+    name: str
+    reference: Path
+    predicted: Path
+
+
+def evaluate_case(
+    reference: NDArray[Any],
+    prediction: NDArray[Any],
+    labels: Labels,
+    spacing: Sequence[float],
+    tolerance: float,
+    *,
+    where: tuple[str, str] = ("reference", "prediction"),
+) -> dict[str, Values]:
+    """Score a segmentation against a reference, region by region.
+
+    A region is the union of its labels. Voxels that the reference ignores count on neither side.
+
+    Args:
+        reference: label values (Z, Y, X).
+        prediction: label values on the same grid.
+        labels: which values are declared, and the regions.
+        spacing: mm (z, y, x).
+        tolerance: of the surface Dice, in mm.
+        where: what the two are called in errors.
+
+    Raises:
+        VolumeError: a label value is not declared.
+    """
+    classes, predicted = (labels.encode(values, name) for values, name in zip((reference, prediction), where))
+    if labels.ignore_value is not None:
+        predicted[classes == IGNORED_CLASS] = IGNORED_CLASS
+    return {
+        region: _score(_mask(classes, members), _mask(predicted, members), spacing, tolerance)
+        for region, members in zip(labels.regions, labels.membership())
+    }
+
+
+def evaluate_folder(
+    reference_cases: Sequence[Case],
+    prediction_folder: Path,
+    labels: Labels,
+    *,
+    tolerance_mm: float,
+    num_workers: int = 1,
+    on_case: Callable[[str], None] | None = None,
+) -> Metrics:
+    """Score the segmentations of a folder, CASE with any ending that is read, against the labels of the cases.
+
+    Raises:
+        DatasetError: cases without label or without segmentation; the message names them all.
+        VolumeError: a file cannot be read, holds an undeclared label, or lies on another grid than its reference.
+    """
+    if unlabelled := [case.name for case in reference_cases if case.label is None]:
+        raise DatasetError(f"cases {', '.join(unlabelled)} have no reference label; only labelled cases can be scored")
+    references = {case.name: case.label for case in reference_cases if case.label is not None}
+    return _evaluate(_pair(references, prediction_folder), labels, tolerance_mm, num_workers, on_case)
+
+
+def evaluate_label_folders(
+    reference_folder: Path,
+    prediction_folder: Path,
+    labels: Labels | None = None,
+    *,
+    tolerance_mm: float,
+    num_workers: int = 1,
+    on_case: Callable[[str], None] | None = None,
+) -> Metrics:
+    """Score two folders of label files named alike; without ``labels`` each value v found is a region ``label_v``.
+
+    Raises:
+        DatasetError: a folder is missing or holds no volume, or references without segmentation; all of them are named.
+        VolumeError: a file cannot be read, holds an undeclared label, or lies on another grid than its reference.
+    """
+    references = _volumes_by_name(reference_folder)
+    if not references:
+        raise DatasetError(f"{reference_folder}: no label files found; expected CASE.nii.gz and the like")
+    return _evaluate(_pair(references, prediction_folder), labels, tolerance_mm, num_workers, on_case)
+
+
+def _evaluate(
+    pairs: Sequence[LabelPair],
+    labels: Labels | None,
+    tolerance: float,
+    num_workers: int,
+    on_case: Callable[[str], None] | None,
+) -> Metrics:
+    def report(pair: LabelPair) -> None:
+        if on_case:
+            on_case(pair.name)
+
+    found = map_cases(lambda pair: _score_pair(pair, labels, tolerance), pairs, num_workers=num_workers, on_done=report)
+    cases = {pair.name: scores for pair, scores in zip(pairs, found)}
+    if labels is None:
+        cases = _with_absent_regions(cases)
+    return summarize(cases, tolerance)
+
+
+def summarize(cases: dict[str, dict[str, Values]], tolerance_mm: float) -> Metrics:
+    """Return the document of these scores, with their means."""
+    regions = list(dict.fromkeys(region for scores in cases.values() for region in scores))
+    columns = {region: [scores[region] for scores in cases.values() if region in scores] for region in regions}
+    mean = {
+        region: {metric: _mean(row[metric] for row in rows) for metric in DEFINITIONS}
+        for region, rows in columns.items()
+    }
+    if FOREGROUND not in mean:
+        mean[FOREGROUND] = {metric: _mean([values[metric] for values in mean.values()]) for metric in SCORES}
+    return Metrics(
+        about=MetricsOrigin(
+            implementation="autoseg",
+            version=autoseg.__version__,
+            surface_tolerance_mm=tolerance_mm,
+            definitions=DEFINITIONS,
+        ),
+        cases=cases,
+        mean=mean,
+        undefined={region: sum(row["dice"] is None for row in rows) for region, rows in columns.items()},
+    )
+
+
+def _score(
+    reference: NDArray[np.bool_], predicted: NDArray[np.bool_], spacing: Sequence[float], tolerance: float
+) -> Values:
+    surfaces = surface_distances(reference, predicted, spacing)
+    return {
+        "dice": dice(reference, predicted),
+        "surface_dice": None if surfaces is None else surfaces.dice(tolerance),
+        "hausdorff_95": None if surfaces is None else surfaces.hausdorff(95),
+        "reference_volume_ml": volume_ml(reference, spacing),
+        "predicted_volume_ml": volume_ml(predicted, spacing),
+    }
+
+
+def _score_pair(pair: LabelPair, labels: Labels | None, tolerance: float) -> dict[str, Values]:
+    reference, predicted = read_label(pair.reference), read_label(pair.predicted)
+    predicted = align(predicted, reference.geometry, pair.predicted, pair.reference)
+    values = (reference.array[0], predicted.array[0])
+    labels = labels or _labels_found(values)
+    if labels is None:
+        return {}
+    where = (str(pair.reference), str(pair.predicted))
+    return evaluate_case(*values, labels, reference.geometry.spacing, tolerance, where=where)
+
+
+def _mask(classes: NDArray[np.int16], members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where a class is a member of a region."""
+    mask = np.zeros(classes.shape, dtype=bool)
+    for member in np.flatnonzero(members):
+        mask |= classes == member
+    return mask
+
+
+def _labels_found(arrays: Iterable[NDArray[Any]]) -> Labels | None:
+    """Return the values other than 0 as labels, or None if there is no such value."""
+    values = sorted({round(value) for array in arrays for value in np.unique(array[array != 0]).tolist()} - {0})
+    return Labels.from_names({"background": 0, **{f"label_{v}": v for v in values}}) if values else None
+
+
+def _with_absent_regions(cases: Mapping[str, dict[str, Values]]) -> dict[str, dict[str, Values]]:
+    """Give every case every region that any case has, ordered by value; where absent, both masks are empty."""
+    absent: Values = {metric: 0.0 if metric.endswith("_ml") else None for metric in DEFINITIONS}
+    found = {region for scores in cases.values() for region in scores}
+    regions = sorted(found, key=lambda region: int(region.removeprefix("label_")))
+    return {name: {region: scores.get(region, absent) for region in regions} for name, scores in cases.items()}
+
+
+def _pair(references: Mapping[str, Path], prediction_folder: Path) -> list[LabelPair]:
+    predictions = _volumes_by_name(prediction_folder)
+    if missing := [name for name in references if name not in predictions]:
+        raise DatasetError(
+            f"{prediction_folder}: no segmentation of {len(missing)} of {len(references)} cases: {', '.join(missing)}; "
+            f"predict them, or take them out of the reference"
+        )
+    return [LabelPair(name, path, predictions[name]) for name, path in references.items()]
+
+
+def _volumes_by_name(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; name the folder that holds the label files")
+    volumes = list_volumes(folder)
+    if doubled := [paths for paths in volumes.values() if len(paths) > 1]:
+        names = " and ".join(path.name for path in doubled[0])
+        raise DatasetError(f"{folder}: {names} are the same case; remove one of them")
+    return {name: paths[0] for name, paths in volumes.items()}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the defined values, or None if there are none."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
