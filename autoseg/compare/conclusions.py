@@ -1,0 +1,223 @@
+"""The answer in sentences, and the notes without which it would be read wrongly."""
+
+from collections.abc import Iterator
+
+from autoseg.compare.runs import Runs
+from autoseg.compare.statistics import FEW_CASES, MIN_CASES, judge
+from autoseg.compare.summary import FOREGROUND, MARGIN, PRIMARY, Rank, Summary
+from autoseg.compare.words import count, format_interval, format_seconds, format_share, format_signed, join
+
+DIVERGED = 0.5
+"""A fold whose mean Dice is below this part of its plan's best fold is pointed out."""
+MAX_NAMED = 5
+
+
+def conclude(summary: Summary, runs: Runs) -> Summary:
+    """Return the summary with its headline, its sentences and its notes."""
+    return summary.model_copy(
+        update={
+            "headline": _headline(summary),
+            "sentences": tuple(_sentences(summary)),
+            "notes": tuple(_notes(summary, runs)),
+        }
+    )
+
+
+def best_value(summary: Summary) -> Rank | None:
+    """Return the plan that trained quickest among those at most one Dice point below the best, or None."""
+    near = [
+        rank
+        for rank in summary.ranking
+        if (rank.to_best is None or (rank.to_best.mean or 0.0) >= -MARGIN) and _training(summary, rank.plan) is not None
+    ]
+    return min(near, key=lambda rank: _training(summary, rank.plan) or 0.0, default=None)
+
+
+def _training(summary: Summary, plan: str) -> float | None:
+    return summary.plan(plan).cost.training_seconds
+
+
+def _headline(summary: Summary) -> str:
+    if not summary.plans:
+        return "No run is finished yet"
+    if len(summary.plans) == 1:
+        return f"{summary.plans[0].name} stands alone: there is no other plan to compare it with yet"
+    if not summary.ranking:
+        return "The plans were scored on different cases: there is no fair ranking"
+    best, second = summary.ranking[:2]
+    verdict = _lead(second)
+    if verdict == "better":
+        return f"{best.plan} is the best plan"
+    if verdict == "equal":
+        equal = [rank.plan for rank in summary.ranking[1:] if _lead(rank) == "equal"]
+        return f"{join([best.plan, *equal])} are practically equal at the top"
+    return f"{best.plan} scores highest, but these cases do not settle it"
+
+
+def _lead(rank: Rank) -> str:
+    """Say what the lead of the first plan over another is worth."""
+    difference = rank.to_best
+    if difference is None:
+        return "undecided"
+    verdict = judge(difference, difference.p_value, margin=MARGIN, higher_is_better=True)
+    return "better" if verdict == "worse" else verdict
+
+
+def _sentences(summary: Summary) -> Iterator[str]:
+    if not summary.ranking:
+        return
+    best = summary.ranking[0]
+    regions = f"the {len(summary.regions)} regions" if len(summary.regions) > 1 else summary.regions[0]
+    cases = count(summary.num_common_cases, "case")
+    yield f"{best.plan} reaches a mean Dice of {best.mean:.3f} over {regions} of {cases}."
+    if len(summary.ranking) == 1:
+        return
+    yield _runner_up_sentence(summary)
+    yield _baseline_sentence(summary)
+    if sentence := _value_sentence(summary):
+        yield sentence
+
+
+def _runner_up_sentence(summary: Summary) -> str:
+    best, second = summary.ranking[:2]
+    difference = second.to_best
+    if difference is None or difference.mean is None:
+        return ""
+    points = format_signed(-difference.mean, PRIMARY).lstrip("+")
+    if difference.low is None or difference.high is None:
+        return (
+            f"It leads {second.plan} by {points} Dice points; below {MIN_CASES} cases nobody can say how sure that is."
+        )
+    turned = f"{format_signed(-difference.high, PRIMARY)} to {format_signed(-difference.low, PRIMARY)}"
+    meaning = {
+        "better": "a lead that these cases bear out",
+        "equal": "less than matters in practice",
+        "undecided": "which these cases cannot tell from chance",
+    }[_lead(second)]
+    return (
+        f"It leads {second.plan} by {points} Dice points (95 % interval {turned}), {meaning}; "
+        f"when the cases are drawn anew, it comes first {format_share(best.first_share)} of the time."
+    )
+
+
+def _baseline_sentence(summary: Summary) -> str:
+    best = summary.ranking[0].plan
+    if best == summary.baseline:
+        return "It is the baseline: no other plan has a higher mean Dice."
+    found = next((c for c in summary.comparisons if c.plan == best and c.family == "primary"), None)
+    if found is None or found.difference.mean is None:
+        return f"It shares no case with the baseline {summary.baseline}."
+    verdict = {"equal": "practically equal to", "undecided": "not distinguishable from"}.get(
+        found.verdict, f"{found.verdict} than"
+    )
+    return (
+        f"It is {verdict} the baseline {summary.baseline}: {format_signed(found.difference.mean, PRIMARY)} points "
+        f"({format_interval(found.difference, PRIMARY)})."
+    )
+
+
+def _value_sentence(summary: Summary) -> str:
+    best, value = summary.ranking[0], best_value(summary)
+    if value is None:
+        return ""
+    seconds, most = _training(summary, value.plan), _training(summary, best.plan)
+    if value.plan == best.plan or most is None or not seconds:
+        time = format_seconds(seconds)
+        return f"It is also the best value: no plan within one Dice point of it trains more quickly ({time} a fold)."
+    lost = -100 * (value.to_best.mean or 0.0) if value.to_best else 0.0
+    times = f"{format_seconds(seconds)} instead of {format_seconds(most)} a fold"
+    return (
+        f"Best value: {value.plan} is {lost:.1f} Dice points behind and trains in "
+        f"{format_share(seconds / most)} of the time ({times})."
+    )
+
+
+def _notes(summary: Summary, runs: Runs) -> Iterator[str]:
+    yield from _notes_on_cases(summary)
+    yield from _notes_on_fairness(summary, runs)
+    yield from _notes_on_runs(summary, runs)
+
+
+def _notes_on_cases(summary: Summary) -> Iterator[str]:
+    if not summary.plans:
+        return
+    if summary.baseline != summary.wanted_baseline:
+        yield f"The baseline {summary.wanted_baseline} has no finished run; {summary.baseline} takes its place."
+    if summary.num_common_cases < MIN_CASES:
+        yield (
+            f"The plans have {count(summary.num_common_cases, 'case')} in common. "
+            f"Below {MIN_CASES} there are no intervals, tests or verdicts."
+        )
+    elif summary.num_common_cases < FEW_CASES:
+        yield (
+            f"Only {summary.num_common_cases} cases: with fewer than {FEW_CASES}, intervals tend to be too narrow. "
+            "Take the verdicts as hints, and train more folds."
+        )
+    scored = {(plan.num_cases, plan.folds) for plan in summary.plans}
+    if len(scored) > 1:
+        each = [
+            f"{p.name} on {count(p.num_cases, 'case')} (folds {', '.join(map(str, p.folds))})" for p in summary.plans
+        ]
+        yield (
+            f"The plans were scored on different cases: {join(each)}. "
+            f"The ranking uses the {summary.num_common_cases} that all have, each difference those that both have; "
+            "the other means do not compare like with like."
+        )
+    by_region = [c.difference for c in summary.comparisons if c.metric == PRIMARY and c.region != FOREGROUND]
+    if one_sided := sum(difference.num_one_sided for difference in by_region):
+        every = one_sided + sum(difference.num for difference in by_region)
+        yield (
+            f"In {one_sided} of {every} pairs (two plans, one case, one region) only one of the plans has a Dice: "
+            "the reference is empty, and that plan has found something all the same. "
+            "Paired differences leave these pairs out, means do not."
+        )
+
+
+def _notes_on_fairness(summary: Summary, runs: Runs) -> Iterator[str]:
+    lengths = {plan.name: plan.cost.iterations for plan in summary.plans}
+    if len(set(lengths.values())) > 1:
+        each = [f"{name} {'unknown' if n is None else f'{n:,}'}" for name, n in lengths.items()]
+        yield f"The plans were trained for different numbers of iterations, which may explain much: {join(each)}."
+    devices = {plan.name: plan.cost.devices for plan in summary.plans if plan.cost.devices}
+    if len({name for names in devices.values() for name in names}) > 1:
+        each = [f"{name} on {join(list(names))}" for name, names in devices.items()]
+        yield f"Times come from different devices and do not compare: {'; '.join(each)}."
+    fingerprints = {
+        run.document.get("dataset", {}).get("fingerprint_sha256") for run in runs.runs if run.state == "finished"
+    }
+    if len(fingerprints) > 1:
+        yield "The plans were made from different fingerprints: the dataset has changed between them."
+    tolerances = {
+        run.document.get("prediction", {}).get("surface_tolerance_mm") for run in runs.runs if run.state == "finished"
+    }
+    if len(tolerances) > 1 and "surface_dice" in summary.metrics:
+        each = [f"{tolerance} mm" for tolerance in tolerances]
+        yield f"The surface Dice does not compare: its tolerance differs between the runs ({join(each)})."
+
+
+def _notes_on_runs(summary: Summary, runs: Runs) -> Iterator[str]:
+    if summary.unfinished:
+        names = [f"{run.plan} fold {run.fold}" for run in summary.unfinished[:MAX_NAMED]]
+        more = [f"{len(summary.unfinished) - MAX_NAMED} more"] if len(summary.unfinished) > MAX_NAMED else []
+        yield f"{count(len(summary.unfinished), 'run')} without scores, left out of every number: {join(names + more)}."
+    for plan in runs.plans:
+        finished = runs.finished(plan)
+        if any(run.document != finished[0].document for run in finished):
+            yield f"{plan} was changed between its folds: the folds did not run the same plan."
+        yield from _notes_on_folds(summary, runs, plan)
+
+
+def _notes_on_folds(summary: Summary, runs: Runs, plan: str) -> Iterator[str]:
+    means = {}
+    for run in runs.finished(plan):
+        if run.missing:
+            shown = ", ".join(run.missing[:MAX_NAMED]) + (" ..." if len(run.missing) > MAX_NAMED else "")
+            yield f"{plan}, fold {run.fold}: {count(len(run.missing), 'validation case')} without a score: {shown}."
+        dice = [v for c in run.cases.values() for scores in c.values() if (v := scores.get(PRIMARY)) is not None]
+        means[run.fold] = sum(dice) / len(dice) if dice else 0.0
+    for fold, mean in means.items():
+        if mean < DIVERGED * max(means.values()):
+            yield (
+                f"{plan}, fold {fold}: a mean Dice of {mean:.3f}, far below its other folds. "
+                "Look at its curves: it may have diverged."
+            )

@@ -1,0 +1,294 @@
+"""The report's figures as plotly's own JSON, which report.js draws.
+
+A figure has *selectors* (what the reader may choose) and one *view* for each combination of their options, keyed by the
+options' values joined by ``|``. What views share (names of cases, their places) stands once in ``shared``; a trace
+points at it through ``refs``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+from autoseg.compare.runs import Runs
+from autoseg.compare.statistics import Difference
+from autoseg.compare.summary import (
+    FOREGROUND,
+    METRICS,
+    PRIMARY,
+    Comparison,
+    PlanSummary,
+    Summary,
+    pool_cases,
+    shown_regions,
+    value_of,
+)
+from autoseg.compare.traces import (
+    GOLDEN,
+    INK,
+    JITTER,
+    MAX_LINES,
+    Trace,
+    colour_of,
+    draw_box,
+    draw_case_lines,
+    draw_curve,
+    draw_dots,
+    make_layout,
+    mark_plans,
+    rounded,
+)
+from autoseg.compare.words import format_interval, format_signed, scale_of, unit_of
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A choice of the reader's: value to label."""
+
+    name: str
+    label: str
+    options: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure; ``alt`` is what it says to who cannot see it."""
+
+    name: str
+    alt: str
+    height: int
+    selectors: tuple[Selector, ...]
+    views: dict[str, dict[str, Any]]
+    shared: dict[str, list[Any]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what report.js needs."""
+        selectors = [selector.name for selector in self.selectors]
+        return {"height": self.height, "selectors": selectors, "views": self.views, "shared": self.shared}
+
+
+def draw_forest(summary: Summary) -> Figure:
+    """Draw the differences to the baseline with their intervals, a row for each region and plan."""
+    regions = shown_regions(summary.regions)
+    plans = [plan.name for plan in summary.plans if plan.name != summary.baseline]
+    markers = mark_plans([plan.name for plan in summary.plans])
+    views = {}
+    for metric in summary.metrics:
+        traces = [
+            _forest_trace(summary, plan, metric, regions, (i, len(plans)), markers[plan])
+            for i, plan in enumerate(plans)
+        ]
+        views[metric] = {"data": traces, "layout": _forest_layout(metric, regions, summary.baseline or "")}
+    words = "; ".join(
+        f"{c.plan}: {format_signed(c.difference.mean, PRIMARY)} points "
+        f"({format_interval(c.difference, PRIMARY)}), {c.verdict}"
+        for c in summary.comparisons
+        if c.family == "primary"
+    )
+    height = 130 + max(22 * len(plans) + 14, 44) * len(regions)
+    alt = f"Differences of mean Dice to {summary.baseline} with 95 % intervals. {words}."
+    return Figure("forest", alt, height, (_metric_selector(summary),), views)
+
+
+def draw_cost(summary: Summary) -> Figure:
+    """Draw mean Dice against each kind of cost."""
+    costs: dict[str, tuple[str, str, Callable[[PlanSummary], float | None]]] = {
+        "epoch": ("Epoch time", "seconds an epoch (median)", lambda p: p.cost.epoch_seconds),
+        "training": ("Training time", "training, hours a fold", lambda p: _divided(p.cost.training_seconds, 3600)),
+        "inference": ("Inference time", "inference, seconds a case", lambda p: p.cost.inference_seconds),
+        "parameters": ("Parameters", "parameters, millions", lambda p: _divided(p.cost.parameters, 1e6)),
+        "memory": ("Memory", "memory in training, GB (measured, else predicted)", _memory),
+    }
+    markers = mark_plans([plan.name for plan in summary.plans])
+    views = {}
+    for key, (_, title, cost) in costs.items():
+        points = [(plan, cost(plan)) for plan in summary.plans]
+        known = [(plan, float(value)) for plan, value in points if value is not None and _dice(plan) is not None]
+        if known:
+            layout = make_layout(title, "mean Dice over regions", xaxis={"rangemode": "tozero"}, showlegend=False)
+            views[key] = {"data": [_front(known), *_cost_traces(known, markers)], "layout": layout}
+    options = {key: costs[key][0] for key in views}
+    words = "; ".join(
+        f"{p.name}: Dice {_dice(p) or 0:.3f}, {p.cost.epoch_seconds or 0:.3g} s an epoch" for p in summary.plans
+    )
+    return Figure("cost", f"Mean Dice against cost. {words}.", 430, (Selector("x", "Cost", options),), views)
+
+
+def draw_cases(summary: Summary, runs: Runs) -> Figure:
+    """Draw every case as a dot for each plan, with the box of its quartiles and faint lines along the cases."""
+    pooled = {plan: pool_cases(runs.finished(plan)) for plan in runs.plans}
+    names = sorted({case for cases in pooled.values() for case in cases})
+    offsets = {name: JITTER * (2 * (index * GOLDEN % 1) - 1) for index, name in enumerate(names)}
+    markers = mark_plans(runs.plans)
+    shared: dict[str, list[Any]] = {}
+    for column, cases in enumerate(pooled.values()):
+        shared[f"text{column}"] = [escape(case) for case in cases]
+        shared[f"x{column}"] = [round(column + offsets[case], 3) for case in cases]
+    views = {}
+    for region, metric in product(shown_regions(summary.regions), summary.metrics):
+        values = {p: {c: rounded(value_of(v, region, metric)) for c, v in cases.items()} for p, cases in pooled.items()}
+        traces = [draw_box(column, list(scores.values())) for column, scores in enumerate(values.values())]
+        if len(names) <= MAX_LINES and len(pooled) > 1:
+            traces.append(draw_case_lines(names, values, offsets))
+        traces += [
+            draw_dots(column, plan, list(scores.values()), markers[plan])
+            for column, (plan, scores) in enumerate(values.items())
+        ]
+        ticks = {
+            "tickvals": list(range(len(pooled))),
+            "ticktext": [escape(plan) for plan in pooled],
+            "showgrid": False,
+            "zeroline": False,
+        }
+        title = f"{METRICS[metric].title}{', mm' if METRICS[metric].unit else ''}"
+        views[f"{region}|{metric}"] = {"data": traces, "layout": make_layout("", title, xaxis=ticks, showlegend=False)}
+    options = {region: region for region in shown_regions(summary.regions)}
+    selectors = (Selector("region", "Region", options), _metric_selector(summary))
+    alt = f"The values of {len(names)} cases for {len(pooled)} plans, one dot a case; cases.csv holds the same values."
+    return Figure("cases", alt, 480, selectors, views, shared)
+
+
+def draw_curves(runs: Runs) -> Figure:
+    """Draw the losses and the validation Dice of every run, unfinished ones too, over epochs and over hours."""
+    quantities = {
+        "dice": ("Validation Dice of patches", _mean_dice),
+        "validation_loss": ("Validation loss", lambda r: r.get("validation_loss")),
+        "train_loss": ("Training loss", lambda r: r.get("train_loss")),
+    }
+    axes = {"epoch": ("epoch", "epoch"), "hours": ("time", "hours of training")}
+    colours = colour_of(runs.plans + tuple(name for name in runs.names if name not in runs.plans))
+    views = {}
+    for (quantity, (label, value)), (axis, (_, title)) in product(quantities.items(), axes.items()):
+        traces = [
+            draw_curve(run, axis, [value(r) for r in run.epochs], colours[run.plan], runs)
+            for run in runs.runs
+            if run.epochs
+        ]
+        views[f"{quantity}|{axis}"] = {
+            "data": traces,
+            "layout": make_layout(title, label, xaxis={"rangemode": "tozero"}),
+        }
+    chosen = Selector("quantity", "Curve", {key: label for key, (label, _) in quantities.items()})
+    over = Selector("axis", "Over", {key: label for key, (label, _) in axes.items()})
+    number = sum(bool(run.epochs) for run in runs.runs)
+    alt = f"Training curves of {number} runs: losses and validation Dice of patches against epochs or hours."
+    return Figure("curves", alt, 430, (chosen, over), views)
+
+
+def _metric_selector(summary: Summary) -> Selector:
+    return Selector("metric", "Metric", {name: METRICS[name].title for name in summary.metrics})
+
+
+def _forest_layout(metric: str, regions: Sequence[str], baseline: str) -> dict[str, Any]:
+    better = "right" if METRICS[metric].higher_is_better else "left"
+    side = f"{METRICS[metric].title} minus that of {escape(baseline)},<br>{unit_of(metric)} ({better} is better)"
+    shapes = [{"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "paper", "line": {"color": INK, "width": 1}}]
+    margin = METRICS[metric].margin
+    if margin is not None:
+        width = margin * scale_of(metric)
+        band = {"type": "rect", "x0": -width, "x1": width, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
+        shapes.append({**band, "fillcolor": "rgba(97,110,124,0.12)", "line": {"width": 0}})
+    ticks = {"tickvals": list(range(len(regions))), "ticktext": [escape(region) for region in regions]}
+    rows = {**ticks, "range": [len(regions) - 0.5, -0.5], "showgrid": False, "zeroline": False}
+    return make_layout(side, "", yaxis=rows, shapes=shapes)
+
+
+def _forest_trace(
+    summary: Summary, plan: str, metric: str, regions: Sequence[str], place: tuple[int, int], marker: dict[str, str]
+) -> Trace:
+    found = {c.region: c for c in summary.comparisons if c.plan == plan and c.metric == metric}
+    rows = [(row, found[region]) for row, region in enumerate(regions) if found[region].difference.mean is not None]
+    scale, shift = scale_of(metric), (place[0] - (place[1] - 1) / 2) * 0.7 / max(place[1], 1)
+    ends = [_ends(c.difference, scale) for _, c in rows]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": escape(plan),
+        "x": [rounded((c.difference.mean or 0.0) * scale) for _, c in rows],
+        "y": [round(row + shift, 3) for row, _ in rows],
+        "error_x": {
+            "type": "data", "symmetric": False, "thickness": 2, "width": 0,
+            "array": [up for _, up in ends], "arrayminus": [down for down, _ in ends],
+        },
+        "marker": {**marker, "size": 10},
+        "text": [_describe_row(c, metric) for _, c in rows],
+        "hovertemplate": "%{text}<extra></extra>",
+    }  # fmt: skip
+
+
+def _ends(difference: Difference, scale: float) -> tuple[float, float]:
+    """Return the lengths of the interval to both sides of the mean; 0 where there is none."""
+    if difference.mean is None or difference.low is None or difference.high is None:
+        return 0.0, 0.0
+    return (difference.mean - difference.low) * scale, (difference.high - difference.mean) * scale
+
+
+def _describe_row(comparison: Comparison, metric: str) -> str:
+    difference = comparison.difference
+    return (
+        f"<b>{escape(comparison.plan)}</b>, {escape(comparison.region)}<br>"
+        f"{format_signed(difference.mean, metric)} {unit_of(metric)} ({format_interval(difference, metric)})<br>"
+        f"{comparison.verdict}, {difference.num} cases"
+    )
+
+
+def _cost_traces(known: Sequence[tuple[PlanSummary, float]], markers: Mapping[str, dict[str, str]]) -> list[Trace]:
+    middle, traces = 0.55 * max(cost for _, cost in known), []
+    for plan, cost in known:
+        score = plan.scores[FOREGROUND][PRIMARY]
+        mean, low, high = score.mean or 0.0, score.low, score.high
+        left = cost > middle  # so that no label leaves the picture
+        trace: Trace = {
+            "type": "scatter",
+            "mode": "markers+text",
+            "x": [rounded(cost)],
+            "y": [rounded(mean)],
+            "text": [f"{escape(plan.name)}&nbsp;&nbsp;" if left else f"&nbsp;&nbsp;{escape(plan.name)}"],
+            "textposition": "top left" if left else "top right",
+            "cliponaxis": False,
+            "marker": {**markers[plan.name], "size": 13},
+            "hovertemplate": f"<b>{escape(plan.name)}</b><br>Dice %{{y:.3f}}<br>%{{x:.3g}}<extra></extra>",
+        }
+        if low is not None and high is not None:
+            sides = {"array": [high - mean], "arrayminus": [mean - low]}
+            trace["error_y"] = {"type": "data", "symmetric": False, "thickness": 1.2, "width": 4, **sides}
+        traces.append(trace)
+    return traces
+
+
+def _front(known: Sequence[tuple[PlanSummary, float]]) -> Trace:
+    """Join the plans that no other beats in both cost and Dice."""
+    front: list[tuple[float, float]] = []
+    for plan, cost in sorted(known, key=lambda pair: (pair[1], -(_dice(pair[0]) or 0.0))):
+        if not front or (_dice(plan) or 0.0) > front[-1][1]:
+            front.append((cost, _dice(plan) or 0.0))
+    line = {"color": "#9aa5b1", "width": 1.5, "dash": "dot"}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "line": line,
+        "x": [x for x, _ in front],
+        "y": [y for _, y in front],
+        "hoverinfo": "skip",
+    }
+
+
+def _mean_dice(record: Mapping[str, Any]) -> float | None:
+    defined = [value for value in (record.get("validation_dice") or {}).values() if value is not None]
+    return fmean(defined) if defined else None
+
+
+def _dice(plan: PlanSummary) -> float | None:
+    score = plan.scores[FOREGROUND].get(PRIMARY)
+    return None if score is None else score.mean
+
+
+def _memory(plan: PlanSummary) -> float | None:
+    measured = plan.cost.memory_measured_gb
+    return plan.cost.memory_predicted_gb if measured is None else measured
+
+
+def _divided(value: float | None, divisor: float) -> float | None:
+    return None if value is None else value / divisor
