@@ -1,0 +1,70 @@
+"""What every command shares: running it, its options, and how a mistake, an interruption or a bug ends it."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn, Optional
+
+import typer
+from typer.exceptions import TyperException
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+DatasetOption = Annotated[
+    str, typer.Option("-d", "--dataset", help="Dataset: its name in raw/ (or $nnUNet_raw), or a path to its folder.")
+]
+WorkspaceOption = Annotated[
+    Optional[Path],  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
+    typer.Option("-w", "--workspace", help="Folder of raw/, plans/, results/ ...; else $AUTOSEG_WORKSPACE, else here."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+WorkersOption = Annotated[int, typer.Option("-j", "--workers", min=0, help="Parallel workers; 0: one a core, at most 8.")]
+
+
+def run(command: Callable[..., None], arguments: Sequence[str] | None = None) -> int:
+    """Parse ``arguments`` (default: the command line), call ``command``, and return the exit status.
+
+    0 is success; 2 a mistake of the user's, told in one line on standard error; 130 an interruption. A bug keeps its traceback.
+    """
+    from autoseg.errors import AutosegError
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(command)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        return _refuse(f"{message} See --help.")
+    except AutosegError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on from there\n")
+        return INTERRUPTED
+    return 0
+
+
+def num_workers(option: int) -> int:
+    """Return the number of workers that the option ``-j`` asks for."""
+    return option or min(os.cpu_count() or 1, 8)
+
+
+def console() -> Any:
+    """Return the console for results; outside a terminal it writes plain text of a fixed width."""
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, width=None if terminal else 120, soft_wrap=not terminal)
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    return USER_ERROR
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

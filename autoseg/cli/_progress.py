@@ -1,0 +1,77 @@
+"""Progress on standard error: a bar on a terminal, nothing elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def progress_bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Show a bar of ``total`` steps with the time left; yields a function that advances it by one step."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    stderr = Console(stderr=True)
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+
+        def advance(*_: Any) -> None:
+            bar.advance(task)
+
+        yield advance
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person says it: ``8 s``, ``3 min 20 s``, ``5 h 2 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class TrainingDisplay:
+    """A line for each finished epoch, and on a terminal a bar for the running one."""
+
+    def __init__(self, out: Any) -> None:
+        """Print the lines on the console ``out``."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        stderr = Console(stderr=True)
+        columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn())
+        self._bar = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+        self._task = self._bar.add_task("training", total=None)
+        self._out = out
+
+    def __enter__(self) -> "TrainingDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, event: Any) -> None:
+        """Show one event of ``train_fold``."""
+        from autoseg.train.log import IterationReport
+
+        if isinstance(event, IterationReport):
+            title = f"epoch {event.epoch}/{event.epochs}, {event.phase}"
+            self._bar.update(self._task, description=title, completed=event.iteration, total=event.iterations)
+        else:
+            self._out.print(_epoch_line(event), markup=False)
+
+
+def _epoch_line(event: Any) -> str:
+    dice = "  ".join(f"{name} {_dice(value)}" for name, value in event.validation_dice.items())
+    left = f", {duration(event.seconds_left)} left" if event.epoch < event.epochs else ""
+    return (
+        f"epoch {event.epoch:4}/{event.epochs}  loss {event.train_loss:7.4f}  patch Dice {dice}"
+        f"{'  *' if event.best else '   '}  {duration(event.seconds)}{left}"
+    )
+
+
+def _dice(value: float | None) -> str:
+    return "  -  " if value is None else f"{value:.3f}"

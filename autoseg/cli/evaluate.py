@@ -1,0 +1,57 @@
+"""autoseg_evaluate: score a folder of segmentations against a folder of reference labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from autoseg.cli._command import WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._progress import progress_bar
+from autoseg.cli._tables import metrics_table
+
+
+def evaluate(
+    reference: Annotated[Path, typer.Option("-r", "--reference", help="Folder of reference labels.")],
+    prediction: Annotated[Path, typer.Option("-p", "--prediction", help="Folder of segmentations, named alike.")],
+    dataset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("-d", "--dataset", help="Dataset whose label names and regions count. Default: each value found."),
+    ] = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("-o", "--output", help="Document to write. Default: metrics.json in the prediction folder."),
+    ] = None,
+    tolerance: Annotated[float, typer.Option("--tolerance", min=0, help="Tolerance of the surface Dice, in mm.")] = 2.0,
+    workers: WorkersOption = 0,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Score segmentations: Dice, 95 % Hausdorff distance and surface Dice of every case and region.
+
+    Example: autoseg_evaluate -r labelsTs -p segmentations -d Hippocampus
+    """
+    from autoseg.data.dataset import find_dataset
+    from autoseg.data.workspace import open_workspace
+    from autoseg.documents import write_document
+    from autoseg.evaluate.evaluate import evaluate_label_folders
+
+    labels = find_dataset(dataset, open_workspace(workspace)).labels if dataset else None
+    out = console()
+    with progress_bar("scoring", None) as advance:
+        metrics = evaluate_label_folders(
+            reference, prediction, labels, tolerance_mm=tolerance, num_workers=num_workers(workers), on_case=advance
+        )
+    path = output or prediction / "metrics.json"
+    write_document(path, metrics)
+    out.print(metrics_table(metrics.mean, f"mean of {len(metrics.cases)} cases"))
+    out.print(f"wrote {path}", soft_wrap=True)
+    out.print("next: autoseg_compare   (the report of all trained plans)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``autoseg_evaluate`` and return its exit status."""
+    return run(evaluate, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,69 @@
+"""autoseg_train: train one fold of one plan, then predict and score its validation cases."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoseg.cli._command import DatasetOption, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._progress import TrainingDisplay, progress_bar
+from autoseg.cli._tables import metrics_table
+
+if TYPE_CHECKING:
+    from autoseg.launch.fold import FoldRun
+
+PlanOption = Annotated[str, typer.Option("-a", "--plan", help="Plan: an architecture's name, or a variant's.")]
+
+
+def train(
+    dataset: DatasetOption,
+    plan: PlanOption,
+    fold: Annotated[int, typer.Option("-f", "--fold", help="Fold of the cross-validation, from 0.")],
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Train one fold of one plan, resuming by itself; then predict and score its validation cases.
+
+    Example: autoseg_train -d Hippocampus -a attention_unet -f 0
+    """
+    from autoseg.data.dataset import find_dataset
+    from autoseg.data.workspace import open_workspace
+    from autoseg.launch.fold import choose_device, open_fold
+
+    place = open_workspace(workspace)
+    this_run = open_fold(place, find_dataset(dataset, place), plan, fold)
+    chosen = choose_device(device)
+    _announce(this_run, chosen)
+    _train_and_validate(this_run, chosen, num_workers(workers))
+    console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
+
+
+def _announce(this_run: "FoldRun", device: Any) -> None:
+    training, fold = this_run.plan.training, this_run.fold
+    console().print(
+        f"{this_run.plan.name} on {this_run.dataset.name}: {len(fold.train)} training and {len(fold.validation)} validation "
+        f"cases, {training.epochs} epochs of {training.iterations_per_epoch} iterations, batch {training.batch_size}, on {device}"
+    )
+
+
+def _train_and_validate(this_run: "FoldRun", device: Any, workers: int) -> None:
+    from autoseg.launch.fold import train as train_networks
+    from autoseg.launch.fold import validate
+
+    out = console()
+    with TrainingDisplay(out) as display:
+        train_networks(this_run, device=device, num_workers=workers, on_event=display.show)
+    with progress_bar("predicting validation cases", len(this_run.fold.validation)) as advance:
+        metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
+    out.print(metrics_table(metrics.mean, f"validation, {len(metrics.cases)} cases"))
+    out.print(f"wrote {this_run.folder}: checkpoints/, logs/, events/, validation/metrics.json", soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``autoseg_train`` and return its exit status."""
+    return run(train, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

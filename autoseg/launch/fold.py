@@ -1,0 +1,148 @@
+"""One fold from end to end: train, predict the fold's validation cases, score them. The recipe behind ``autoseg_train``."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autoseg.data.dataset import Case, Dataset
+from autoseg.data.splits import Fold, Splits, get_fold
+from autoseg.data.workspace import Workspace
+from autoseg.documents import format_json, read_document, write_document, write_text
+from autoseg.errors import PlanError, WorkspaceError
+from autoseg.evaluate.evaluate import Metrics, evaluate_folder
+from autoseg.plan.plan import Plan, read_plan
+from autoseg.predict.predictor import predict_cases
+from autoseg.preprocess.store import CaseStore, preprocessing_digest
+from autoseg.train.loop import train_fold
+from autoseg.train.state import load_network
+
+OnCase = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """All that one fold's run needs, found and checked before anything long is started."""
+
+    dataset: Dataset
+    plan: Plan
+    fold: Fold
+    store: CaseStore
+    folder: Path
+
+    @property
+    def metrics_path(self) -> Path:
+        """Where the validation scores stand."""
+        return self.folder / "validation" / "metrics.json"
+
+    @property
+    def validation_cases(self) -> tuple[Case, ...]:
+        """The raw validation cases, in the fold's order."""
+        by_name = {case.name: case for case in self.dataset.cases}
+        return tuple(by_name[name] for name in self.fold.validation)
+
+
+def open_fold(workspace: Workspace, dataset: Dataset, plan_name: str, fold: int) -> FoldRun:
+    """Find the plan, the fold and the preprocessed cases of one run.
+
+    Raises:
+        PlanError: there is no such plan. WorkspaceError: planning or preprocessing is unfinished. DatasetError: no such fold.
+    """
+    plan = read_plan(workspace.plan(dataset.name, plan_name))
+    chosen = get_fold(read_document(workspace.splits(dataset.name), Splits), fold)
+    store = CaseStore(workspace.preprocessed(dataset.name, preprocessing_digest(plan)))
+    _check_cases(dataset, chosen, store)
+    return FoldRun(dataset, plan, chosen, store, workspace.fold(dataset.name, plan_name, fold))
+
+
+def _check_cases(dataset: Dataset, fold: Fold, store: CaseStore) -> None:
+    command = f"run autoseg_plan -d {dataset.name}"
+    wanted = {*fold.train, *fold.validation}
+    if gone := sorted(wanted - {case.name for case in dataset.cases}):
+        raise WorkspaceError(f"{dataset.folder}: cases {gone[:5]} of the fold are not there any more; {command} again")
+    if missing := sorted(wanted - set(store.names())):
+        raise WorkspaceError(
+            f"{store.folder}: {len(missing)} of {len(wanted)} cases are not preprocessed, e.g. {missing[0]}; {command}"
+        )
+
+
+def train(run: FoldRun, *, device: torch.device, num_workers: int, on_event: Callable[[Any], None]) -> None:
+    """Train the fold, going on from its last checkpoint if there is one."""
+    train_fold(run.plan, run.store, run.fold, run.folder, device=device, num_workers=num_workers, on_event=on_event)
+
+
+def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: OnCase | None = None) -> Metrics:
+    """Predict and score the fold's validation cases with the last checkpoint, and write validation/.
+
+    The last and not the best checkpoint: the best one was chosen on these very cases and would flatter the result.
+    """
+    network = load_network(run.folder, run.plan, which="last", device=device)
+    target = run.folder / "validation"
+    timings = predict_cases([network], run.validation_cases, run.plan, target, device=device, on_case=on_case)
+    write_text(target / "timing.json", format_json({"cases": {t.name: t.seconds for t in timings}}) + "\n")
+    labels, tolerance = run.plan.dataset.label_scheme, run.plan.prediction.surface_tolerance_mm
+    metrics = evaluate_folder(
+        run.validation_cases, target, labels, tolerance_mm=tolerance, num_workers=num_workers
+    )
+    write_document(run.metrics_path, metrics)
+    return metrics
+
+
+def open_networks(
+    workspace: Workspace, dataset: str, plan_name: str, folds: Sequence[int], device: torch.device
+) -> tuple[Plan, list[torch.nn.Module]]:
+    """Load the trained networks of a plan: the given folds, or all that have a checkpoint.
+
+    Raises:
+        PlanError: the plan has no trained fold, or not the ones asked for.
+    """
+    trained = trained_folds(workspace, dataset, plan_name)
+    if not trained:
+        known = _trained_plans(workspace, dataset)
+        raise PlanError(
+            f"-a {plan_name}: no trained fold in {workspace.fold(dataset, plan_name, 0).parent}; "
+            f"trained plans: {', '.join(known) or 'none'}; train it with autoseg_train -d {dataset} -a {plan_name} -f 0"
+        )
+    if wrong := sorted(set(folds) - set(trained)):
+        raise PlanError(f"-f {wrong[0]}: this fold of {plan_name} is not trained; trained folds: {trained}")
+    runs = [workspace.fold(dataset, plan_name, fold) for fold in (folds or trained)]
+    plan = read_document(runs[0] / "plan.json", Plan)
+    return plan, [load_network(folder, plan, which="last", device=device) for folder in runs]
+
+
+def trained_folds(workspace: Workspace, dataset: str, plan_name: str) -> list[int]:
+    """Return the folds of a plan that have a checkpoint."""
+    folder = workspace.fold(dataset, plan_name, 0).parent
+    return sorted(int(path.parents[1].name.removeprefix("fold_")) for path in folder.glob("fold_*/checkpoints/last.pt"))
+
+
+def _trained_plans(workspace: Workspace, dataset: str) -> list[str]:
+    results = workspace.fold(dataset, "plan", 0).parents[1]
+    return sorted({path.parents[2].name for path in results.glob("*/fold_*/checkpoints/last.pt")})
+
+
+def read_metrics(path: Path) -> dict[str, dict[str, float | None]]:
+    """Return the mean of each region and metric from a metrics.json."""
+    mean: dict[str, dict[str, float | None]] = json.loads(path.read_text(encoding="utf-8"))["mean"]
+    return mean
+
+
+def choose_device(option: str) -> torch.device:
+    """Return the device that ``--device`` means; ``auto`` prefers CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        PlanError: the device is unknown or not on this machine.
+    """
+    if option == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(option)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        count = torch.cuda.device_count()
+        found = f"cpu and {count} CUDA devices" if count else "cpu only"
+        raise PlanError(f"--device {option}: not on this machine, which has {found}; use auto, cpu, cuda or cuda:N") from None
+    return device
