@@ -17,6 +17,7 @@ from autoseg.documents import Document, content_hash, write_beside
 from autoseg.errors import TrainingError
 from autoseg.networks import load_architecture
 from autoseg.plan.plan import Network, Plan, PlanDataset, Preprocessing, Training
+from autoseg.train.device import choose_memory_format
 from autoseg.train.optimization import build_optimizer
 from autoseg.train.patches import make_seed
 
@@ -174,7 +175,7 @@ def load_network(run_folder: Path, plan: Plan, *, which: Literal["best", "last"]
         raise TrainingError(f"{path}: no such checkpoint; train this fold first with autoseg_train")
     network = build_network(plan)
     network.load_state_dict(read_checkpoint(path, plan)["network"])
-    return network.to(device).eval()
+    return network.to(device=device, memory_format=choose_memory_format(device)).eval()  # type: ignore[call-overload]
 
 
 @contextmanager
