@@ -28,13 +28,16 @@ WorkspaceOption = Annotated[
     typer.Option("-w", "--workspace", help="Folder of raw/, plans/, results/ ...; else $AUTOSEG_WORKSPACE, else here."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-WorkersOption = Annotated[int, typer.Option("-j", "--workers", min=0, help="Parallel workers; 0: one a core, at most 8.")]
+WorkersOption = Annotated[
+    int, typer.Option("-j", "--workers", min=0, help="Parallel workers; 0: one a core, at most 8.")
+]
 
 
 def run(command: Callable[..., None], arguments: Sequence[str] | None = None) -> int:
     """Parse ``arguments`` (default: the command line), call ``command``, and return the exit status.
 
-    0 is success; 2 a mistake of the user's, told in one line on standard error; 130 an interruption. A bug keeps its traceback.
+    0 is success; 2 a mistake of the user's, told in one line on standard error; 130 an interruption. A bug keeps its
+    traceback.
     """
     from autoseg.errors import AutosegError
 
@@ -51,7 +54,8 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        return _refuse(f"{error.filename or 'writing'}: {error.strerror}; make room or give access, then run this again")
+        where = error.filename or "writing"
+        return _refuse(f"{where}: {error.strerror}; make room or give access, then run this again")
     return int(status or 0)  # typer returns the status of typer.Exit
 
 

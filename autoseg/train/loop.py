@@ -8,8 +8,8 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from autoseg.documents import write_document
 from autoseg.errors import TrainingError
 from autoseg.losses._deep_supervision import build_loss
 from autoseg.plan.plan import Plan
-from autoseg.preprocess.store import CaseStore
+from autoseg.preprocess.store import CaseStore, remove_stale
 from autoseg.train.device import (
     DTYPES,
     Precision,
@@ -103,6 +103,8 @@ def train_fold(
         TrainingInterrupted: SIGINT or SIGTERM was received; a second one ends the running iteration too.
     """
     _check_cases(fold, store)
+    for folder in ("", "checkpoints", "logs", "validation"):
+        remove_stale(run_folder / folder)
     checkpoint, problems = read_last(run_folder / "checkpoints", plan)
     write_document(run_folder / "plan.json", plan)
     if checkpoint is not None and checkpoint["epoch"] >= plan.training.epochs:
@@ -124,9 +126,7 @@ def train_fold(
 def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFlag) -> Setup:
     """Build what the plan and the device fix for the whole training."""
     training, labels = plan.training, plan.dataset.label_scheme
-    loss = build_loss(
-        training.loss.name, training.loss.parameters, labels, deep_supervision=training.deep_supervision
-    )
+    loss = build_loss(training.loss.name, training.loss.parameters, labels, deep_supervision=training.deep_supervision)
     return Setup(
         plan=plan,
         device=device,
@@ -148,15 +148,17 @@ def make_batches(setup: Setup, first_epoch: int, fold: Fold, cache: CaseCache, p
     section = setup.plan.training
     epochs = range(first_epoch, section.epochs)
     num_validation = section.validation_iterations if fold.validation else 0
-    common = {
-        "num_channels": len(setup.plan.dataset.channels),
-        "patch_size": section.patch_size,
-        "batch_size": section.batch_size,
-        "foreground_oversampling": section.foreground_oversampling,
-        "seed": section.seed,
-    }
-    training = Sampling(cases=fold.train, purpose="training", pipeline=setup.augmentation, **common)
-    validation = Sampling(cases=fold.validation, purpose="validation", pipeline=None, **common)
+    training = Sampling(
+        cases=fold.train,
+        purpose="training",
+        num_channels=len(setup.plan.dataset.channels),
+        patch_size=section.patch_size,
+        batch_size=section.batch_size,
+        foreground_oversampling=section.foreground_oversampling,
+        seed=section.seed,
+        pipeline=setup.augmentation,
+    )
+    validation = replace(training, cases=fold.validation, purpose="validation", pipeline=None)
     pinned = setup.device.type == "cuda"
     to_train = (BatchRequest(*key) for key in product(epochs, range(section.iterations_per_epoch)))
     to_validate = (BatchRequest(0, iteration) for _, iteration in product(epochs, range(num_validation)))
@@ -180,7 +182,8 @@ def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Pa
             setup.on_event(report)
             setup.stop.check(state.epoch)
     except (TrainingError, KeyboardInterrupt) as error:
-        log.write(str(error) or "interrupted")
+        with suppress(OSError):  # a full disk ended the training, and the log would only say so once more
+            log.write(str(error) or "interrupted")
         raise
     log.write("finished")
 
@@ -339,7 +342,7 @@ def _report_iteration(phase: Phase, iteration: int, iterations: int, state: Trai
 
 def _estimate_seconds_left(seconds: float, state: TrainState, setup: Setup) -> float:
     """Expect the epochs that remain to take as long as the last ten did on average."""
-    recent = [*(record["seconds"] for record in state.history[-9:]), seconds]
+    recent: list[float] = [*(record["seconds"] for record in state.history[-9:]), seconds]
     return sum(recent) / len(recent) * (setup.plan.training.epochs - state.epoch)
 
 
