@@ -48,7 +48,7 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
             status = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        return _refuse(f"{message} See --help.")
+        return _refuse(f"{message.rstrip('.')}; see --help")
     except AutosegError as error:
         return _refuse(str(error))
     except OSError as error:

@@ -164,6 +164,16 @@ def read_checkpoint(path: Path, plan: Plan) -> Checkpoint:
     return checkpoint
 
 
+def read_epoch(run_folder: Path) -> int:
+    """Return the number of finished epochs of a run that has a last.pt.
+
+    Raises:
+        TrainingError: it is unreadable.
+    """
+    epoch: int = _load(run_folder / "checkpoints" / "last.pt", _NETWORK)["epoch"]
+    return epoch
+
+
 def restore_state(state: TrainState, checkpoint: Checkpoint) -> None:
     """Put a checkpoint of ``read_last`` into a fresh state.
 
