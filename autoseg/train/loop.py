@@ -360,9 +360,10 @@ def _check_finite(train_loss: float, validation_loss: float | None, epoch: int, 
     for kind, loss in (("training", train_loss), ("validation", validation_loss)):
         if loss is not None and not math.isfinite(loss):
             rate = setup.plan.training.optimizer.learning_rate
+            kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
             raise TrainingError(
                 f"{setup.plan.name}: the {kind} loss of epoch {epoch + 1} is {loss} (learning rate {rate:g}, "
-                f"{setup.precision}); the checkpoint of epoch {epoch} is kept; make a variant with a lower "
+                f"{setup.precision}); {kept}; make a variant with a lower "
                 f"training.optimizer.learning_rate, a training.gradient_clip, or training.precision=fp32"
             )
 
