@@ -45,15 +45,12 @@ def plan(
     from autoseg.data.dataset import find_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.prepare import DEFAULT_ARCHITECTURES, PlanRequest, check_request
-    from autoseg.networks import load_architecture
 
     request = PlanRequest(
         architectures=tuple(architecture or (() if base else ("unet",) if assignments else DEFAULT_ARCHITECTURES)),
         base=base, assignments=tuple(assignments or ()), name=name, memory_gb=memory, downsample=downsample,
     )  # fmt: skip
     check_request(request)
-    for one in request.architectures:
-        load_architecture(one)
     place = open_workspace(workspace)
     found = find_dataset(dataset, place)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channels, in {found.folder}")

@@ -11,7 +11,7 @@ from autoseg.documents import read_document, write_document
 from autoseg.errors import PlanError, WorkspaceError
 from autoseg.fingerprint.extract import extract_fingerprint
 from autoseg.fingerprint.fingerprint import Fingerprint
-from autoseg.networks import available_architectures
+from autoseg.networks import available_architectures, load_architecture
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.planner import make_plan
 from autoseg.plan.variant import make_variant
@@ -132,8 +132,8 @@ def check_request(request: PlanRequest) -> None:
     """Refuse a request that contradicts itself, before anything long is started.
 
     Raises:
-        PlanError: a variant without a name or with the name of an architecture, or a base plan together with what it
-            fixes already.
+        PlanError: an unknown architecture, a variant without a name or with the name of an architecture, or a base plan
+            together with what it fixes already.
     """
     if request.assignments and not request.name:
         raise PlanError("--set: a variant needs a name of its own; add --name, e.g. --name unet_short")
@@ -145,6 +145,8 @@ def check_request(request: PlanRequest) -> None:
     changed = request.base or request.assignments or request.architectures != (request.name,)
     if request.name in available_architectures() and len(request.architectures) < 2 and changed:
         raise PlanError(f"--name {request.name}: this is the name of an architecture's own plan; choose another")
+    for name in request.architectures:
+        load_architecture(name)
 
 
 def preprocess(
