@@ -31,8 +31,8 @@ class StopFlag:
 def catch_signals() -> Iterator[StopFlag]:
     """Turn the first SIGINT or SIGTERM into a flag and let the second interrupt at once.
 
-    The handlers before are restored on leaving. A signal that came too late for ``check`` is raised then. Python lets only the main thread handle signals; in another thread
-    the flag stays as it is.
+    The handlers before are restored on leaving. A signal that came too late for ``check`` is raised then. Python lets
+    only the main thread handle signals; in another thread the flag stays as it is.
     """
     stop = StopFlag()
     if threading.current_thread() is not threading.main_thread():

@@ -34,11 +34,13 @@ from autoseg.train.device import (
     peak_memory_gb,
     reset_peak_memory,
 )
+from autoseg.train.exclusion import hold_folder
 from autoseg.train.interruption import StopFlag, catch_signals
 from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, open_pool, stream_batches
 from autoseg.train.log import EpochReport, IterationReport, OnEvent, Phase, TrainingLog, make_record
 from autoseg.train.optimization import learning_rate, set_learning_rate
 from autoseg.train.state import (
+    Checkpoint,
     TrainState,
     make_state,
     read_last,
@@ -99,28 +101,40 @@ def train_fold(
     resumed training is bit for bit an uninterrupted one with the same number of torch threads.
 
     Raises:
-        TrainingError: cases are missing, the folder holds a training of another plan, or the loss is not finite.
+        TrainingError: cases are missing, the folder holds a training of another plan or one that runs at this moment,
+            or the loss is not finite.
         TrainingInterrupted: SIGINT or SIGTERM was received; a second one ends the running iteration too.
     """
     _check_cases(fold, store)
+    with hold_folder(run_folder), catch_signals() as stop:
+        checkpoint, problems = open_run(run_folder, plan)
+        if checkpoint is not None and checkpoint["epoch"] >= plan.training.epochs:
+            return
+        with cudnn_settings(device), open_pool(num_workers) as pool:
+            setup = make_setup(plan, device, on_event, stop)
+            state = make_state(plan, device, scaled=setup.precision == "fp16", memory_format=setup.memory_format)
+            if checkpoint is not None:
+                restore_state(state, checkpoint)
+            record = make_run_record(device, setup.precision, state.network, num_workers)
+            write_document(run_folder / "run.json", record)
+            batches = make_batches(setup, state.epoch, fold, CaseCache(store), pool)
+            log = TrainingLog(run_folder, state.history)
+            with closing(log), closing(batches.training), closing(batches.validation):
+                _log_start(log, setup, state, record, problems)
+                run_epochs(state, setup, batches, run_folder, log)
+
+
+def open_run(run_folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
+    """Clear away what a killed run left half-written, keep the plan beside its results, and return ``read_last``.
+
+    Raises:
+        TrainingError: no checkpoint is readable, or it belongs to another plan.
+    """
     for folder in ("", "checkpoints", "logs", "validation"):
         remove_stale(run_folder / folder)
     checkpoint, problems = read_last(run_folder / "checkpoints", plan)
     write_document(run_folder / "plan.json", plan)
-    if checkpoint is not None and checkpoint["epoch"] >= plan.training.epochs:
-        return
-    with catch_signals() as stop, cudnn_settings(device), open_pool(num_workers) as pool:
-        setup = make_setup(plan, device, on_event, stop)
-        state = make_state(plan, device, scaled=setup.precision == "fp16", memory_format=setup.memory_format)
-        if checkpoint is not None:
-            restore_state(state, checkpoint)
-        record = make_run_record(device, setup.precision, state.network, num_workers)
-        write_document(run_folder / "run.json", record)
-        batches = make_batches(setup, state.epoch, fold, CaseCache(store), pool)
-        log = TrainingLog(run_folder, state.history)
-        with closing(log), closing(batches.training), closing(batches.validation):
-            _log_start(log, setup, state, record, [*problems])
-            run_epochs(state, setup, batches, run_folder, log)
+    return checkpoint, problems
 
 
 def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFlag) -> Setup:

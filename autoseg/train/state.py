@@ -202,7 +202,8 @@ def load_network(run_folder: Path, plan: Plan, *, which: Literal["best", "last"]
     network, checkpoint = build_network(plan), read_checkpoint(path, plan)
     with _fitting(str(path)):
         network.load_state_dict(checkpoint["network"])
-    return network.to(device=device, memory_format=choose_memory_format(device)).eval()  # type: ignore[call-overload]
+    network.to(device=device, memory_format=choose_memory_format(device))  # type: ignore[call-overload]
+    return network.eval()
 
 
 @contextmanager

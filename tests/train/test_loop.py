@@ -1,5 +1,6 @@
 """The loop: it learns, repeats itself, goes on bit for bit after an interruption, and says why it cannot go on."""
 
+import errno
 import json
 import signal
 import threading
@@ -190,6 +191,29 @@ def test_a_finished_training_returns_at_once(make_plan: MakePlan, train: Train) 
     train(make_plan(epochs=1), on_event=told.append)
     assert told == []
     assert {path: path.stat().st_mtime_ns for path in run_folder.glob("[cl]*/*")} == before
+
+
+def test_a_second_training_of_the_same_fold_is_refused(
+    make_plan: MakePlan, train: Train, tmp_path: Path, assert_same_training: AssertSame
+) -> None:
+    plan = make_plan(epochs=2)
+    expected, told = train(plan, run_folder=tmp_path / "alone"), []
+
+    def start_another(event: Event) -> None:
+        with pytest.raises(TrainingError, match="being trained by another process") as caught:
+            train(plan)
+        told.append(str(caught.value))
+
+    assert_same_training(train(plan, on_event=start_another), expected)
+    assert len(told) == 12 and "\n" not in told[0]
+
+
+def test_a_file_system_without_locks(make_plan: MakePlan, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    assert (train(make_plan(epochs=1)) / "checkpoints" / "last.pt").is_file()
 
 
 def test_a_training_in_another_thread(make_plan: MakePlan, train: Train) -> None:
