@@ -55,7 +55,7 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
         if error.errno not in DISK_ERRORS:
             raise
         where = error.filename or "writing"
-        return _refuse(f"{where}: {error.strerror}; make room or give access, then run this again")
+        return _refuse(f"{where}: {error.strerror}; see to room and access there, then run this again")
     return int(status or 0)  # typer returns the status of typer.Exit
 
 

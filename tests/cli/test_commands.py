@@ -88,6 +88,14 @@ def test_predicting_before_training(workspace: Path, tmp_path: Path, capsys: pyt
     assert not out.exists()
 
 
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_predicting_into_a_file(workspace: Path, capsys: pytest.CaptureFixture[str], below: str) -> None:
+    file = workspace / "file"
+    file.write_text("")
+    arguments = ["-d", "Phantom", "-a", "unet", "-i", str(workspace), "-o", str(file / below), "-w", str(workspace)]
+    assert f"{file} is a file" in _refused(capsys, "predict", *arguments)
+
+
 def test_unknown_device(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["-d", "Phantom", "-a", "unet", "-i", ".", "-o", "out", "--device", "gpu7", "-w", str(workspace)]
     assert "gpu7" in _refused(capsys, "predict", *arguments)
