@@ -45,7 +45,8 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
     app.command(context_settings={"help_option_names": ["-h", "--help"]})(_tell_interruption(command))
     try:
         with _sigterm_interrupts():
-            status = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+            given = list(arguments) if arguments is not None else None
+            status = app(args=given, prog_name=f"autoseg_{command.__name__}", standalone_mode=False)
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         return _refuse(f"{message.rstrip('.')}; see --help")
