@@ -1,7 +1,6 @@
 """autoseg_plan: check and measure a dataset, plan every architecture, preprocess the cases."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -23,14 +22,18 @@ def plan(
         Optional[list[str]],  # noqa: UP045
         typer.Option("-a", "--architecture", help="Architecture to plan; repeat for several. Default: all four."),
     ] = None,
-    memory: Annotated[float, typer.Option("--memory", min=0.1, help="Memory budget of the training device, in GB.")] = 8.0,
+    memory: Annotated[
+        float, typer.Option("--memory", min=0.1, help="Memory budget of the training device, in GB.")
+    ] = 8.0,
     base: Annotated[Optional[str], typer.Option("--from", help="Existing plan to make a variant of.")] = None,  # noqa: UP045
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", help="KEY=VALUE of the plan, e.g. training.epochs=20; repeat. Needs --name."),
     ] = None,
     name: Annotated[Optional[str], typer.Option("--name", help="Name of the new plan.")] = None,  # noqa: UP045
-    downsample: Annotated[float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")] = 1.0,
+    downsample: Annotated[
+        float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")
+    ] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
@@ -42,15 +45,12 @@ def plan(
     from autoseg.data.dataset import find_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.prepare import DEFAULT_ARCHITECTURES, PlanRequest, check_request
-    from autoseg.networks import load_architecture
 
     request = PlanRequest(
-        architectures=tuple(architecture or (("unet",) if assignments else DEFAULT_ARCHITECTURES)),
+        architectures=tuple(architecture or (() if base else ("unet",) if assignments else DEFAULT_ARCHITECTURES)),
         base=base, assignments=tuple(assignments or ()), name=name, memory_gb=memory, downsample=downsample,
     )  # fmt: skip
     check_request(request)
-    for one in request.architectures:
-        load_architecture(one)
     place = open_workspace(workspace)
     found = find_dataset(dataset, place)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channels, in {found.folder}")
