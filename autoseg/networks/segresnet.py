@@ -1,7 +1,7 @@
 """SegResNet (Myronenko 2018, arXiv:1810.11654) with deep supervision, MONAI's implementation, as Auto3DSeg trains it.
 
 A residual U-Net with a deep encoder and one block a stage on the way up. MONAI derives strides and kernels from the
-spacing: a coarse axis is neither convolved nor halved until the others have come within a factor of 2.
+spacing: a coarse axis is neither convolved nor halved until the others have come within a factor of 2 of it.
 """
 
 import math
@@ -69,11 +69,11 @@ def divisor(config: Config) -> tuple[int, ...]:
 def strides_of(spacing: Sequence[float], num_stages: int) -> list[tuple[int, ...]]:
     """Return the strides between the stages, as MONAI's scales_for_resolution does.
 
-    An axis joins once the finest axis, halved that often, has come within a factor of 2 of it.
+    Each axis is halved until it has come within a factor of 2 of the coarsest and then waits for the others; from then
+    on all are halved.
     """
-    behind = [math.floor(math.log2(max(spacing) / value)) for value in spacing]
-    most = max(behind)
-    return [tuple(2 if stage >= most - lag else 1 for lag in behind) for stage in range(num_stages - 1)]
+    lags = [math.floor(math.log2(max(spacing) / value)) for value in spacing]
+    return [tuple(2 if stage < lag or stage >= max(lags) else 1 for lag in lags) for stage in range(num_stages - 1)]
 
 
 def build(config: Config, in_channels: int, out_channels: int) -> nn.Module:

@@ -240,9 +240,9 @@ def run_training(state: TrainState, setup: Setup, batches: Batches) -> tuple[flo
 def train_step(state: TrainState, setup: Setup, batch: Batch) -> torch.Tensor:
     """Take one step of the optimiser; return the loss on the device, without waiting for it."""
     images, classes = _move(batch, setup)
+    state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, whose activations need the memory
     logits = _compute_logits(state.network, images, setup)
     loss: torch.Tensor = setup.loss(logits, classes)
-    state.optimizer.zero_grad(set_to_none=True)
     _scale(loss, state).backward()  # type: ignore[no-untyped-call]
     if setup.plan.training.gradient_clip is not None:
         if state.scaler is not None:

@@ -33,7 +33,7 @@ def test_every_architecture_of_the_goal_is_there() -> None:
     assert {"unet", "nnunet", "nnunet_resenc", "attention_unet", "unetr", "swin_unetr", "segresnet", "mednext"} <= set(available_architectures())
 
 
-@pytest.mark.parametrize(("spacing", "size"), [(ISOTROPIC, (32, 32, 32)), (ANISOTROPIC, (12, 32, 48))])
+@pytest.mark.parametrize(("spacing", "size"), [(ISOTROPIC, (32, 32, 64)), (ANISOTROPIC, (12, 32, 48))])
 def test_logits_and_gradients(architecture: Architecture, spacing: tuple[float, ...], size: tuple[int, ...]) -> None:
     config, patch_size = _derive(architecture, spacing, size)
     torch.manual_seed(0)
@@ -53,7 +53,7 @@ def test_logits_and_gradients(architecture: Architecture, spacing: tuple[float, 
 
 
 def test_same_seed_gives_the_same_network_and_logits(architecture: Architecture) -> None:
-    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 32))
+    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 64))
     images = torch.randn(1, 1, *patch_size, generator=torch.Generator().manual_seed(1))
     results = []
     for _ in range(2):
@@ -63,7 +63,7 @@ def test_same_seed_gives_the_same_network_and_logits(architecture: Architecture)
 
 
 def test_bf16_channels_last_training_agrees_with_fp32(architecture: Architecture) -> None:
-    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 32))
+    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 64))
     torch.manual_seed(0)
     network = architecture.build(config, 1, 2)
     images = torch.randn(1, 1, *patch_size)
@@ -77,7 +77,7 @@ def test_bf16_channels_last_training_agrees_with_fp32(architecture: Architecture
 
 
 def test_evaluation_takes_one_patch_and_keeps_the_logits(architecture: Architecture) -> None:
-    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 32))
+    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 64))
     network = architecture.build(config, 1, 2).eval()
     images = torch.randn(1, 1, *patch_size)
     with torch.no_grad():
