@@ -10,12 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL_DATA = Path(os.environ.get("AUTOSEG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of real images; skips the test where it is absent."""
+    """The folder of real images, $AUTOSEG_REAL_DATA or beside the checkout; skips the test where it is absent."""
     if not REAL_DATA.is_dir():
         pytest.skip("real images are not beside this checkout (../shared/data)")
     return REAL_DATA

@@ -112,7 +112,7 @@ def train_fold(
             return
         with cudnn_settings(device), open_pool(num_workers) as pool:
             setup = make_setup(plan, device, on_event, stop)
-            state = make_state(plan, device, scaled=setup.precision == "fp16", memory_format=setup.memory_format)
+            state = make_state(plan, device, scaled=setup.precision == "fp16")
             if checkpoint is not None:
                 restore_state(state, checkpoint)
             record = make_run_record(device, setup.precision, state.network, num_workers)
@@ -166,7 +166,7 @@ def make_batches(setup: Setup, first_epoch: int, fold: Fold, cache: CaseCache, p
         cases=fold.train,
         purpose="training",
         num_channels=len(setup.plan.dataset.channels),
-        patch_size=section.patch_size,
+        patch_size=section.patch_shape,
         batch_size=section.batch_size,
         foreground_oversampling=section.foreground_oversampling,
         seed=section.seed,
@@ -257,9 +257,9 @@ def run_training(state: TrainState, setup: Setup, batches: Batches) -> tuple[flo
 def train_step(state: TrainState, setup: Setup, batch: Batch) -> torch.Tensor:
     """Take one step of the optimiser; return the loss on the device, without waiting for it."""
     images, classes = _move(batch, setup)
+    state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, whose activations need the memory
     logits = _compute_logits(state.network, images, setup)
     loss: torch.Tensor = setup.loss(logits, classes)
-    state.optimizer.zero_grad(set_to_none=True)
     _scale(loss, state).backward()  # type: ignore[no-untyped-call]
     if setup.plan.training.gradient_clip is not None:
         if state.scaler is not None:
@@ -327,7 +327,7 @@ def _move(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
     images = batch.images.to(setup.device, non_blocking=True)
     classes = batch.classes.to(setup.device, non_blocking=True)
     if batch.parameters is not None:
-        patch_size = setup.plan.training.patch_size
+        patch_size = setup.plan.training.patch_shape
         images, classes = setup.augmentation.apply(images, classes, batch.parameters, patch_size)
     return images.contiguous(memory_format=setup.memory_format), classes
 
