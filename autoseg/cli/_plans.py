@@ -21,3 +21,30 @@ def plans_table(plans: "Sequence[Plan]", fingerprint: "Fingerprint") -> Any:
     for plan in plans:
         table.add_row(plan.name, *summarise(plan, fingerprint).values())
     return table
+
+
+def story_text(plan: "Plan") -> str:
+    """Return each explained number of a plan with its reason."""
+    from autoseg.plan.story import tell
+
+    lines = [f"{plan.name}: {plan.network.architecture} for {plan.dataset.name}, {plan.budget.memory_gb:g} GB"]
+    for field, value, reason in tell(plan):
+        lines += ["", f"{field} = {value}" if len(value) <= 100 else f"{field} = {value[:97]}...", f"  {reason}"]
+    return "\n".join(lines)
+
+
+def difference_table(first: "Plan", second: "Plan") -> Any:
+    """Return a table of the fields that differ, or a line that says that none does."""
+    from rich.table import Table
+
+    from autoseg.plan.story import differences
+
+    rows = differences(first, second)
+    if not rows:
+        return "the plans are equal"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("field", f"{first.dataset.name}/{first.name}", f"{second.dataset.name}/{second.name}"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

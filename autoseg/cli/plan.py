@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from autoseg.cli._command import DatasetOption, WorkersOption, WorkspaceOption, console, num_workers, run
-from autoseg.cli._plans import plans_table
+from autoseg.cli._command import WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._plans import difference_table, plans_table, story_text
 from autoseg.cli._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def plan(
-    dataset: DatasetOption,
+    dataset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("-d", "--dataset", help="Dataset: its name in raw/ (or $nnUNet_raw), or a path to its folder."),
+    ] = None,
     architecture: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("-a", "--architecture", help="What to plan: an architecture, NAME_2d, NAME_lowres, or all; repeat for several. Default: four architectures in 3-D."),
@@ -36,6 +39,14 @@ def plan(
     name: Annotated[Optional[str], typer.Option("--name", help="Name of the new plan.")] = None,  # noqa: UP045
     downsample: Annotated[float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
+    explain: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--explain", help="Only tell how an existing plan (its name, or a path) came about."),
+    ] = None,
+    diff: Annotated[
+        Optional[tuple[str, str]],  # noqa: UP045
+        typer.Option("--diff", help="Only show what differs between two existing plans (names, or paths)."),
+    ] = None,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -43,6 +54,11 @@ def plan(
 
     Example: autoseg_plan -d Hippocampus -a unet -a unetr
     """
+    if explain or diff:
+        _show(explain, diff, dataset, workspace)
+        return
+    if dataset is None:
+        raise typer.BadParameter("Missing option '-d' / '--dataset'.")
     from autoseg.data.dataset import find_dataset, find_folder
     from autoseg.data.workspace import open_workspace
     from autoseg.fingerprint.nnunet import holds_fingerprint_only
@@ -61,6 +77,19 @@ def plan(
     found = find_dataset(dataset, place)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channels, in {found.folder}")
     _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
+
+
+def _show(explain: str | None, diff: tuple[str, str] | None, dataset: str | None, workspace: Path | None) -> None:
+    """Tell the story of a plan, or the difference of two; nothing is written."""
+    from autoseg.data.workspace import open_workspace
+    from autoseg.launch.lookup import find_plan
+
+    place, out = open_workspace(workspace), console()
+    if explain:
+        out.print(story_text(find_plan(explain, place, dataset)), markup=False)
+    if diff:
+        first, second = (find_plan(name, place, dataset) for name in diff)
+        out.print(difference_table(first, second))
 
 
 def _memory_gb(option: str | None) -> float | None:
