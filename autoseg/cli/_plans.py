@@ -3,23 +3,30 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from autoseg.cli._progress import duration
+
 if TYPE_CHECKING:
     from autoseg.fingerprint.fingerprint import Fingerprint
     from autoseg.plan.plan import Plan
 
 
 def plans_table(plans: "Sequence[Plan]", fingerprint: "Fingerprint") -> Any:
-    """Return a table of the plans side by side."""
+    """Return a table of the plans side by side, with about how long an epoch takes on this machine."""
+    import torch
     from rich.table import Table
 
     from autoseg.plan.summary import COLUMNS, summarise
+    from autoseg.plan.throughput import epoch_seconds, measure_rate
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("plan")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("plan", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column, justify="right")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate = measure_rate(device)
+    table.add_column(f"epoch, {device.type}", justify="right")
     for plan in plans:
-        table.add_row(plan.name, *summarise(plan, fingerprint).values())
+        table.add_row(plan.name, *summarise(plan, fingerprint).values(), f"> {duration(epoch_seconds(plan, rate))}")
     return table
 
 
