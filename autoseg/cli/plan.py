@@ -25,19 +25,27 @@ def plan(
     ] = None,
     architecture: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-a", "--architecture", help="What to plan: an architecture, NAME_2d, NAME_lowres, or all; repeat for several. Default: four architectures in 3-D."),
+        typer.Option(
+            "-a", "--architecture",
+            help="What to plan: an architecture, NAME_2d, NAME_lowres, or all; repeat for more. Default: four in 3-D.",
+        ),
     ] = None,
     memory: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--memory", help="Memory of the training device in GB, or auto: this machine's GPU. Default: 8."),
     ] = None,
-    base: Annotated[Optional[str], typer.Option("--from", help="Existing plan to make a variant of.")] = None,  # noqa: UP045
+    base: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", help="Existing plan to make a variant of."),
+    ] = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", help="KEY=VALUE of the plan, e.g. training.epochs=20; repeat. Needs --name."),
     ] = None,
     name: Annotated[Optional[str], typer.Option("--name", help="Name of the new plan.")] = None,  # noqa: UP045
-    downsample: Annotated[float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")] = 1.0,
+    downsample: Annotated[
+        float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")
+    ] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
     explain: Annotated[
         Optional[str],  # noqa: UP045
@@ -110,7 +118,9 @@ def _memory_gb(option: str | None) -> float | None:
     return value
 
 
-def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, workers: int) -> None:
+def _prepare(
+    dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, workers: int
+) -> None:
     from autoseg.launch.prepare import distinct_preprocessing, measure, preprocess
 
     out = console()
@@ -123,8 +133,8 @@ def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, 
         with progress_bar("preprocessing", total) as advance:
             preprocess(dataset, plans, place, num_workers=workers, on_case=advance)
     _print_written(dataset.name, plans, place, "fingerprint.json, splits.json")
-    command = f"autoseg_train -d {dataset.name} -a {plans[0].name} -f 0" if preprocess_too else f"autoseg_plan -d {dataset.name}"
-    out.print(f"next: {command}")
+    train = f"autoseg_train -d {dataset.name} -a {plans[0].name} -f 0"
+    out.print(f"next: {train if preprocess_too else f'autoseg_plan -d {dataset.name}'}")
 
 
 def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanRequest") -> None:

@@ -9,7 +9,7 @@ from autoseg.plan.plan import Plan, read_plan
 
 
 def find_plan(name: str, workspace: Workspace, dataset: str | None) -> Plan:
-    """Return the plan that a path names, or that is called so, in a dataset's folder of plans or in the only one that has it.
+    """Return the plan that a path names, or that is called so in a dataset's folder, or in the only one that has it.
 
     Raises:
         PlanError: there is no such plan, or several datasets have one.
@@ -22,7 +22,9 @@ def find_plan(name: str, workspace: Workspace, dataset: str | None) -> Plan:
         return read_plan(workspace.plan(dataset_name(Path(dataset)), name))
     found = sorted(workspace.root.glob(f"plans/*/{name}.json"))
     if not found:
-        raise PlanError(f"{name}: no plan of that name in {workspace.root / 'plans'}; give its path, or make it with autoseg_plan")
+        raise PlanError(
+            f"{name}: no plan of that name in {workspace.root / 'plans'}; give its path, or make it with autoseg_plan"
+        )
     if len(found) > 1:
         owners = ", ".join(one.parent.name for one in found)
         raise PlanError(f"{name}: several datasets have a plan of that name ({owners}); say which with -d")

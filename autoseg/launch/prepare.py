@@ -87,7 +87,10 @@ def make_plans(
         PlanError: no plan at all can be made; a recipe, key or base plan is unknown; nothing is written.
     """
     check_request(request)
-    plans, refused = _varied_base(request, workspace, fingerprint.dataset) if request.base else _derived(fingerprint, request)
+    if request.base:
+        plans, refused = _varied_base(request, workspace, fingerprint.dataset)
+    else:
+        plans, refused = _derived(fingerprint, request)
     for plan in plans:
         write_document(workspace.plan(fingerprint.dataset, plan.name), plan)
     return plans, refused
@@ -144,7 +147,8 @@ def _derived(fingerprint: Fingerprint, request: PlanRequest) -> tuple[list[Plan]
             refused[name] = str(error)
     if not plans:
         reasons = list(dict.fromkeys(refused.values()))
-        raise PlanError(reasons[0] if len(reasons) == 1 else "; ".join(f"{name}: {text}" for name, text in refused.items()))
+        each = "; ".join(f"{name}: {text}" for name, text in refused.items())
+        raise PlanError(reasons[0] if len(reasons) == 1 else each)
     return plans, refused
 
 

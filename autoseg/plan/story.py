@@ -19,7 +19,7 @@ def tell(plan: Plan) -> list[tuple[str, str, str]]:
     A field whose section is explained as a whole is told with it.
     """
     content = json.loads(plan.model_dump_json(by_alias=True))
-    explained = sorted(plan.rationale, key=lambda key: ORDER.index(key.split(".")[0]) if key.split(".")[0] in ORDER else 99)
+    explained = sorted(plan.rationale, key=_place)
     return [(key, _as_text(_find(content, key)), plan.rationale[key]) for key in explained]
 
 
@@ -28,6 +28,11 @@ def differences(first: Plan, second: Plan) -> list[tuple[str, str, str]]:
     one, other = (_flatten(json.loads(plan.model_dump_json(by_alias=True))) for plan in (first, second))
     keys = [key for key in dict.fromkeys([*one, *other]) if key.split(".")[0] not in NOT_COMPARED]
     return [(key, one.get(key, "-"), other.get(key, "-")) for key in keys if one.get(key) != other.get(key)]
+
+
+def _place(key: str) -> int:
+    section = key.split(".")[0]
+    return ORDER.index(section) if section in ORDER else len(ORDER)
 
 
 def _find(content: Any, key: str) -> Any:
@@ -48,7 +53,7 @@ def _as_text(value: Any) -> str:
 
 
 def _flatten(value: Any, key: str = "") -> dict[str, str]:
-    """Return dotted key to text of all single values and of lists of such; entries of lists of objects by their name."""
+    """Return dotted key to text of all single values and lists of such; objects in lists go by their names."""
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         value = {_entry_key(index, item, value): item for index, item in enumerate(value)}
     if not isinstance(value, dict) or not value:
@@ -60,7 +65,7 @@ def _flatten(value: Any, key: str = "") -> dict[str, str]:
 
 
 def _entry_key(index: int, item: Any, entries: list[Any]) -> str:
-    """Return an entry's name, with its number among those of the same name; entries without a name by their position."""
+    """Return an entry's name, with its number among those of the same name, or its position if it has none."""
     name = item.get("name") if isinstance(item, dict) else None
     if name is None:
         return str(index)

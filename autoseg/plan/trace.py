@@ -1,7 +1,7 @@
 """Running a network on tensors without values: what is alive at each moment, and how much is computed.
 
-On torch's meta device a tensor has a shape and no values, so that an iteration takes a fraction of a second whatever the
-patch, on any machine. There is no autocast for that device; the rules of CUDA's are applied here.
+On torch's meta device a tensor has a shape and no values, so that an iteration takes a fraction of a second whatever
+the patch, on any machine. There is no autocast for that device; the rules of CUDA's are applied here.
 """
 
 import math
@@ -23,15 +23,17 @@ ALLOCATION_BYTES = 512
 
 META = torch.device("meta")
 
-IN_LOW_PRECISION = frozenset(
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul __matmul__ mm mv bmm addmm "
-    "addbmm baddbmm addmv addr einsum prelu scaled_dot_product_attention".split()
-)
+IN_LOW_PRECISION = frozenset({
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul",
+    "__matmul__", "mm", "mv", "bmm", "addmm", "addbmm", "baddbmm", "addmv", "addr", "einsum", "prelu",
+    "scaled_dot_product_attention",
+})  # fmt: skip
 """What CUDA's autocast computes in bf16 or fp16 (torch's documentation of autocast)."""
 
-IN_FP32 = frozenset(
-    "layer_norm group_norm softmax log_softmax softplus norm exp log pow prod rsqrt sum cumsum reciprocal".split()
-)
+IN_FP32 = frozenset({
+    "layer_norm", "group_norm", "softmax", "log_softmax", "softplus", "norm", "exp", "log", "pow", "prod", "rsqrt",
+    "sum", "cumsum", "reciprocal",
+})  # fmt: skip
 """What it computes in fp32."""
 
 
