@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from autoseg.documents import Document
 from autoseg.networks import load_architecture
 from autoseg.plan.memory import Workload, measure_cost
-from autoseg.plan.trace import FAKE, autocast_as_cuda
+from autoseg.plan.trace import autocast_as_cuda
 
 
 class _OneConvolution:
@@ -61,14 +61,15 @@ def test_memory_is_affine_in_the_batch_and_bf16_saves() -> None:
 
 
 def test_casts_are_those_of_cuda() -> None:
-    """CUDA's autocast normalises groups in fp32, and pools in bf16; the CPU's does neither."""
-    norm, pool = nn.GroupNorm(4, 4), nn.AvgPool3d(2)
-    with FAKE, autocast_as_cuda("bf16"):
-        x = nn.functional.conv3d(torch.zeros(1, 1, 4, 4, 4), torch.zeros(4, 1, 1, 1, 1))
-        seen = {"conv": x.dtype, "norm": norm(x).dtype, "pool": pool(x).dtype, "softmax": x.softmax(1).dtype}
-    assert seen == {"conv": torch.bfloat16, "norm": torch.float32, "pool": torch.bfloat16, "softmax": torch.float32}
-    with FAKE, autocast_as_cuda("fp32"):
-        assert nn.functional.conv3d(torch.zeros(1, 1, 4, 4, 4), torch.zeros(4, 1, 1, 1, 1)).dtype == torch.float32
+    """CUDA's autocast convolves in low precision, normalises groups in fp32, and pools what comes as it comes."""
+    norm, pool, conv = (module.to("meta") for module in (nn.GroupNorm(4, 4), nn.AvgPool3d(2), nn.Conv3d(1, 4, 1)))
+    image = torch.zeros(1, 1, 4, 4, 4, device="meta")
+    with autocast_as_cuda("bf16"):
+        x = conv(image)
+        found = [y.dtype for y in (x, norm(x), pool(x), x.softmax(1), x @ torch.zeros(4, 2, device="meta"))]
+    assert found == [torch.bfloat16, torch.float32, torch.bfloat16, torch.float32, torch.bfloat16]
+    with autocast_as_cuda("fp32"):
+        assert conv(image).dtype == torch.float32
 
 
 def test_constructors_that_read_values_can_be_traced() -> None:
