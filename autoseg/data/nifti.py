@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 HEADER_BYTES = 352
 NIFTI1_HEADER_SIZE, NIFTI2_HEADER_SIZE = 348, 540
-SROW_OFFSET = 280
+SPACING_OFFSET, SROW_OFFSET = 80, 280
 MAX_ULPS = 2
 
 
@@ -55,9 +55,9 @@ def find_defect(path: Path) -> str | None:
 def store_direction(path: Path, direction: tuple[float, ...]) -> None:
     """Rewrite the sform rows of the NIfTI-1 file ``path`` so that SimpleITK reads back ``direction`` to the last bit.
 
-    SimpleITK reads the columns of the sform (float32) and normalises them. It writes direction times spacing, rounded, whose
-    normalised column may differ by 1e-8. Neighbouring float32 numbers are tried until the column comes back equal; a direction that
-    did not come from a NIfTI file may have none, and keeps SimpleITK's rounding.
+    SimpleITK reads the columns of the sform (float32) and normalises them. It writes direction times spacing after a detour over
+    quaternions, whose normalised column may differ by 1e-8. The float32 numbers nearest to direction times spacing are tried until the
+    column comes back equal; a direction that did not come from a NIfTI file may have none, and keeps SimpleITK's rounding.
 
     Args:
         path: a little-endian file as SimpleITK writes it, replaced in place.
@@ -66,10 +66,12 @@ def store_direction(path: Path, direction: tuple[float, ...]) -> None:
     with _open(path) as file:
         content = bytearray(file.read())
     rows = np.frombuffer(content, dtype="<f4", count=12, offset=SROW_OFFSET).reshape(3, 4).copy()
+    spacing = np.frombuffer(content, dtype="<f4", count=3, offset=SPACING_OFFSET).astype(np.float64)
     to_ras = np.array([-1.0, -1.0, 1.0])
     wanted = np.array(direction).reshape(3, 3) * to_ras[:, None]
     for axis in range(3):
-        rows[:, axis] = _exact_column(rows[:, axis], wanted[:, axis])
+        nearest = (wanted[:, axis] * spacing[axis]).astype(np.float32)
+        rows[:, axis] = _exact_column(nearest, wanted[:, axis])
     content[SROW_OFFSET : SROW_OFFSET + 48] = rows.astype("<f4").tobytes()
     path.write_bytes(gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content)
 
