@@ -11,6 +11,7 @@ from autoseg.cli._progress import progress_bar
 
 if TYPE_CHECKING:
     from autoseg.data.dataset import Dataset
+    from autoseg.data.problems import Problems
     from autoseg.data.workspace import Workspace
     from autoseg.fingerprint.fingerprint import Fingerprint
     from autoseg.launch.prepare import PlanRequest
@@ -52,7 +53,7 @@ def plan(
     for one in request.architectures:
         load_architecture(one)
     place = open_workspace(workspace)
-    found = find_dataset(dataset, place)
+    found = find_dataset(dataset, place, strict=False)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channels, in {found.folder}")
     _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
 
@@ -62,7 +63,9 @@ def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, 
 
     out = console()
     with progress_bar("checking and measuring", len(dataset.cases)) as advance:
-        fingerprint, splits = measure(dataset, place, num_workers=workers, on_case=advance)
+        fingerprint, splits = measure(
+            dataset, place, num_workers=workers, on_case=advance, on_problems=_print_problems
+        )
     _print_fingerprint(fingerprint, len(splits.folds))
     with progress_bar("planning", None):
         plans, refused = make_plans(fingerprint, place, request)
@@ -76,6 +79,17 @@ def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, 
     _print_end(dataset.name, plans, place, preprocess_too)
 
 
+def _print_problems(problems: "Problems") -> None:
+    """Print what the checks found, worst first: one block a problem, since its three texts are long."""
+    if not problems.problems:
+        return
+    from autoseg.cli._tables import problems_table
+
+    out = console()
+    out.print(f"checked: {problems.errors} errors and {problems.warnings} warnings, worst first")
+    out.print(problems_table(problems))
+
+
 def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
     import numpy as np
 
@@ -83,7 +97,7 @@ def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
     shape = np.median([case.shape for case in fingerprint.cases], axis=0)
     orientations = sorted({case.orientation for case in fingerprint.cases})
     console().print(
-        f"checked: no problems; median {_times(shape)} voxels of {_times(spacing)} mm (z, y, x); "
+        f"checked: no errors; median {_times(shape)} voxels of {_times(spacing)} mm (z, y, x); "
         f"stored as {', '.join(orientations)}; {num_folds} folds",
         markup=False,
     )
@@ -115,7 +129,7 @@ def _num_stages(one: "Plan") -> str:
 def _print_end(dataset: str, plans: "Sequence[Plan]", place: "Workspace", preprocessed: bool) -> None:
     out = console()
     names = ", ".join(f"{one.name}.json" for one in plans)
-    out.print(f"wrote {place.plans(dataset)}: fingerprint.json, splits.json, {names} (each number has its reason under 'rationale')")
+    out.print(f"wrote {place.plans(dataset)}: fingerprint.json, splits.json, problems.json, {names} (each number has its reason under 'rationale')")
     command = f"autoseg_train -d {dataset} -a {plans[0].name} -f 0" if preprocessed else f"autoseg_plan -d {dataset}"
     out.print(f"next: {command}")
 

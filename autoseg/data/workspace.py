@@ -35,6 +35,10 @@ class Workspace:
         """The fingerprint document."""
         return self.plans(dataset) / "fingerprint.json"
 
+    def problems(self, dataset: str) -> Path:
+        """What the checks found wrong or doubtful."""
+        return self.plans(dataset) / "problems.json"
+
     def splits(self, dataset: str) -> Path:
         """The document of the cross-validation folds."""
         return self.plans(dataset) / "splits.json"

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autoseg.data.dataset import Case, Dataset
+from autoseg.data.problems import Problems, dataset_error
 from autoseg.data.splits import Splits, make_splits
 from autoseg.data.workspace import Workspace
 from autoseg.documents import write_document
 from autoseg.errors import PlanError
-from autoseg.fingerprint.extract import extract_fingerprint
-from autoseg.fingerprint.fingerprint import Fingerprint
+from autoseg.fingerprint.extract import examine
+from autoseg.fingerprint.fingerprint import Fingerprint, present_labels
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.planner import make_plan
 from autoseg.plan.variant import make_variant
@@ -42,18 +43,36 @@ class PlanRequest:
 
 
 def measure(
-    dataset: Dataset, workspace: Workspace, *, num_workers: int, on_case: OnCase | None = None
+    dataset: Dataset,
+    workspace: Workspace,
+    *,
+    num_workers: int,
+    on_case: OnCase | None = None,
+    on_problems: Callable[[Problems], None] | None = None,
 ) -> tuple[Fingerprint, Splits]:
-    """Check and measure all cases, and write fingerprint.json and splits.json.
+    """Check and measure all cases, and write problems.json, fingerprint.json and splits.json.
+
+    Args:
+        dataset: what to measure.
+        workspace: where the documents are written.
+        num_workers: number of threads; each holds one case in memory.
+        on_case: told each finished case.
+        on_problems: told all that is wrong or doubtful, before errors are raised.
 
     Raises:
-        DatasetError: something is wrong with the dataset; nothing is written.
+        DatasetError: there are errors; only problems.json is written.
     """
-    splits = make_splits(dataset)
-    fingerprint = extract_fingerprint(dataset, num_workers=num_workers, on_case=on_case)
-    write_document(workspace.fingerprint(dataset.name), fingerprint)
+    found = examine(dataset, num_workers=num_workers, on_case=on_case)
+    report = workspace.problems(dataset.name)
+    write_document(report, found.problems)
+    if on_problems:
+        on_problems(found.problems)
+    if found.fingerprint is None:
+        raise dataset_error(dataset.folder, found.problems.problems, report)
+    splits = make_splits(dataset, presence=present_labels(found.fingerprint))
+    write_document(workspace.fingerprint(dataset.name), found.fingerprint)
     write_document(workspace.splits(dataset.name), splits)
-    return fingerprint, splits
+    return found.fingerprint, splits
 
 
 def make_plans(

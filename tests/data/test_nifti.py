@@ -9,7 +9,18 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from autoseg.data.nifti import find_defect, is_nifti, store_direction
+from autoseg.data.nifti import is_nifti, read_nifti
+from autoseg.data.nifti_grid import store_direction
+from autoseg.errors import VolumeError
+
+
+def find_defect(path: Path) -> str | None:
+    """Return why a file cannot be read, or None."""
+    try:
+        read_nifti(path, as_float=True)
+    except VolumeError as error:
+        return str(error)
+    return None
 
 
 @pytest.fixture
@@ -43,7 +54,7 @@ def test_one_missing_byte_is_noticed(files: dict[str, Path]) -> None:
 def test_a_zipped_cut_file_says_how_much_is_there(files: dict[str, Path]) -> None:
     content = files[".nii"].read_bytes()
     files[".nii.gz"].write_bytes(gzip.compress(content[:5000]))
-    assert f"5000 of {len(content)} bytes" in (find_defect(files[".nii.gz"]) or "")
+    assert f"it holds {(5000 - 352) // 2} of {20 * 21 * 22} voxels" in (find_defect(files[".nii.gz"]) or "")
 
 
 def test_bytes_behind_the_volume_and_several_gzip_members_are_no_defect(files: dict[str, Path]) -> None:
@@ -56,6 +67,14 @@ def test_bytes_behind_the_volume_and_several_gzip_members_are_no_defect(files: d
 def test_an_unzipped_file_named_gz_is_no_defect(files: dict[str, Path]) -> None:
     files[".nii.gz"].write_bytes(files[".nii"].read_bytes())
     assert find_defect(files[".nii.gz"]) is None
+
+
+@pytest.mark.parametrize("position", [0.3, 0.6, 0.9])
+def test_a_flipped_byte_in_a_gzip_file_is_noticed(files: dict[str, Path], position: float) -> None:
+    content = bytearray(files[".nii.gz"].read_bytes())
+    content[int(position * len(content))] ^= 0x10
+    files[".nii.gz"].write_bytes(content)
+    assert "damaged" in (find_defect(files[".nii.gz"]) or "")
 
 
 def test_big_endian_headers_are_understood(tmp_path: Path) -> None:
