@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from autoseg.data.completeness import check_whole
 from autoseg.data.geometry import Geometry
 from autoseg.data.stored import DAMAGED, Stored, refuse_kind, volume_shape
 from autoseg.errors import VolumeError
@@ -20,6 +21,7 @@ def read_itk(path: Path, *, as_float: bool) -> Stored:
     Raises:
         VolumeError: SimpleITK cannot read it, or it is no real-valued volume.
     """
+    check_whole(path)
     try:
         reader = open_header(path)
         check_kind(reader, path)
