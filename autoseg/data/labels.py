@@ -200,7 +200,8 @@ def round_values(values: NDArray[np.generic], where: str | Path, *, most: int | 
     """
     rounded = np.rint(values) if values.dtype.kind == "f" else values
     if rounded is not values:
-        far = ~(np.abs(values - rounded) <= ROUNDING)  # also where NaN
+        with np.errstate(invalid="ignore"):
+            far = ~(np.abs(values - rounded) <= ROUNDING)  # also where NaN or infinite
         if far.any():
             low, high = values[far].min(), values[far].max()
             found = f"is a soft mask: {np.count_nonzero(far)} values lie between integers, from {low:.4g} to {high:.4g}"

@@ -17,6 +17,8 @@ from autoseg.data.volumes import Volume, align, check_image, read_label
 from autoseg.errors import VolumeError
 
 SEED = 1234  # nnU-Net's
+MAX_COMPARED = 12
+"""Up to so many labels, comparing with each is faster than counting all at once."""
 MAX_FOUND_LABEL = 1000
 """Larger values in a file whose labels nobody declared are those of an image."""
 
@@ -115,9 +117,14 @@ def _count(classes: NDArray[np.integer], labels: Labels | None) -> dict[int, int
     if labels is None:
         counts = np.bincount(classes.ravel())
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    numbers = {value: number for number, value in enumerate(labels.class_values)}
+    if labels.ignore_value is not None:
+        numbers[labels.ignore_value] = IGNORED_CLASS
+    if len(numbers) <= MAX_COMPARED:
+        counted = {value: int(np.count_nonzero(classes == number)) for value, number in numbers.items() if value != 0}
+        return {0: classes.size - sum(counted.values())} | counted
     counts = np.bincount(classes.ravel() - IGNORED_CLASS, minlength=labels.num_classes + 1)
-    ignored = {} if labels.ignore_value is None else {labels.ignore_value: int(counts[0])}
-    return ignored | {value: int(counts[number - IGNORED_CLASS]) for number, value in enumerate(labels.class_values)}
+    return {value: int(counts[number - IGNORED_CLASS]) for value, number in numbers.items()}
 
 
 def _measure_channel(values: NDArray[np.float32], max_values: int, digest: bytes) -> Foreground:

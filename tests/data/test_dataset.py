@@ -81,3 +81,21 @@ def test_incomplete_images_are_refused(tmp_path: Path, names: tuple[str, ...], f
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
         find_images(tmp_path / "gone", ("CT",))
+
+
+def test_a_file_of_all_channels_has_no_number(tmp_path: Path) -> None:
+    touch(tmp_path, "BRATS_001.nii.gz", "b_0000.nii", "b_0001.nii", "scan_2019.nii")
+    found = {case.name: [path.name for path in case.images] for case in find_images(tmp_path, ("T1", "T2"))}
+    assert found == {
+        "BRATS_001": ["BRATS_001.nii.gz"] * 2,
+        "b": ["b_0000.nii", "b_0001.nii"],
+        "scan_2019": ["scan_2019.nii"] * 2,
+    }
+
+
+def test_a_single_file_is_one_case(tmp_path: Path) -> None:
+    touch(tmp_path, "scan_0000.nii.gz", "notes.txt")
+    (case,) = find_images(tmp_path / "scan_0000.nii.gz", ("CT",))
+    assert (case.name, case.images) == ("scan", (tmp_path / "scan_0000.nii.gz",))
+    with pytest.raises(DatasetError, match="no known ending"):
+        find_images(tmp_path / "notes.txt", ("CT",))

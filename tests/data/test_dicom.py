@@ -20,7 +20,9 @@ AXES = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 def write_series(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes an array (z, y, x) as a DICOM series, its files named in a shuffled order."""
 
-    def write(array: np.ndarray, name: str = "series", *, axes: tuple[float, ...] = AXES, step: Any = None, uid: str = "1.2.3") -> Path:
+    def write(
+        array: np.ndarray, name: str = "series", *, axes: tuple[float, ...] = AXES, step: Any = None, uid: str = "1.2.3"
+    ) -> Path:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         way = 2.5 * np.cross(axes[:3], axes[3:]) if step is None else np.array(step)

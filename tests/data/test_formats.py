@@ -270,7 +270,11 @@ def test_unreadable_files_say_so(tmp_path: Path, write: Callable[..., Path], mon
 
 
 def test_real_odd_files_agree_with_simpleitk(real_data: Path) -> None:
-    for name in ("affine/flair_oblique19.nii.gz", "affine/ct_oblique17_175x248x58.nii.gz", "formats/ct_lung_57x78x64.mha"):
+    for name in (
+        "affine/flair_oblique19.nii.gz",
+        "affine/ct_oblique17_175x248x58.nii.gz",
+        "formats/ct_lung_57x78x64.mha",
+    ):
         path = real_data / "odd" / name
         image, volume = sitk.ReadImage(str(path)), read_image((path,))
         np.testing.assert_array_equal(volume.array[0], sitk.GetArrayFromImage(image))

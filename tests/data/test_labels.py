@@ -84,3 +84,49 @@ def test_regions_that_share_labels_overlap() -> None:
 def test_labels_that_contradict_themselves_are_refused(labels: dict, regions: dict) -> None:
     with pytest.raises(ValidationError):
         Labels(labels=labels, regions={n: Region(labels=v, value=value) for n, (v, value) in regions.items()})
+
+
+def test_a_soft_mask_is_refused_with_the_reason() -> None:
+    with pytest.raises(VolumeError, match=r"^f\.nii: is a soft mask: 2 values lie between integers.*threshold"):
+        PLAIN.encode(np.array([[[0.0, 1.0, 0.3, 1.059]]]), "f.nii")
+
+
+def test_values_no_label_can_have_are_refused() -> None:
+    for value in (3e9, np.inf, -1e30):
+        with pytest.raises(VolumeError):
+            PLAIN.encode(np.array([[[0.0, value]]]), "f.nii")
+
+
+@pytest.mark.parametrize("with_background", [True, False])
+def test_stacked_masks_of_classes_become_values(with_background: bool, rng: np.random.Generator) -> None:
+    classes = rng.integers(0, 4, (5, 6, 7))
+    masks = np.stack([classes == n for n in range(0 if with_background else 1, 4)])
+    expected = np.array(ODD.class_values)[classes]
+    np.testing.assert_array_equal(ODD.merge_masks(masks.astype(np.float32), "here"), expected)
+
+
+def test_stacked_masks_of_regions_become_values(rng: np.random.Generator) -> None:
+    regions = {
+        "whole": Region(labels=(1, 2, 4), value=1),
+        "core": Region(labels=(2, 4), value=2),
+        "hot": Region(labels=(4,), value=4),
+    }
+    labels = Labels(labels={"background": 0, "a": 1, "b": 2, "c": 4}, regions=regions)
+    values = rng.choice([0, 1, 2, 4], (5, 6, 7))
+    masks = np.stack([np.isin(values, region.labels) for region in regions.values()])
+    np.testing.assert_array_equal(labels.merge_masks(masks, "here"), values)
+
+
+@pytest.mark.parametrize(
+    "masks, found",
+    [
+        (np.zeros((5, 1, 1, 2)), "4-D mask of 5 volumes; the labels .* need 2 or 3"),
+        (np.ones((2, 1, 1, 2)), "volumes overlap"),
+        (np.zeros((3, 1, 1, 2)), "leave voxels to no class"),
+        (np.full((2, 1, 1, 2), 2), "from 2 to 2 where only 0 to 1"),
+        (np.full((2, 1, 1, 2), 0.4), "soft mask"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(masks: np.ndarray, found: str) -> None:
+    with pytest.raises(VolumeError, match=found):
+        PLAIN.merge_masks(masks, "here")

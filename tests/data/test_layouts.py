@@ -142,3 +142,115 @@ def test_nothing_is_written_to_raw_data(make_dataset: Callable[..., Path], tmp_p
     before = sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*"))
     recognise(folder)
     assert sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
+
+
+def pairs_of(folder: Path) -> dict[str, tuple[str, str]]:
+    return {case.name: (case.images[0].name, case.label.name) for case in recognise(folder).cases}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Training_Data/volume-0.nii", "Training_Data/segmentation-0.nii", "Test_Data/test-volume-0.nii"),
+        (
+            "Training Batch 1/volume-0.nii",
+            "Training Batch 1/segmentation-0.nii",
+            "Training Batch 2/volume-28.nii",
+            "Training Batch 2/segmentation-28.nii",
+        ),
+        ("a/media/volume_pt1/volume-0.nii", "a/media/segmentations/segmentation-0.nii"),
+        ("volume-0.nii.gz", "segmentation-0.nii.gz"),
+    ],
+)
+def test_lits_is_recognised_however_it_is_split(tmp_path: Path, names: tuple[str, ...]) -> None:
+    found = recognise(touch(tmp_path, *names))
+    assert all(case.images[0].name == case.label.name.replace("segmentation", "volume") for case in found.cases)
+    assert len(found.cases) == sum("segmentation" in name for name in names) and not found.problems
+    assert found.channels == ("CT",) and found.labels.overlapping
+    assert found.labels.regions == {"liver": Region(labels=(1, 2), value=1), "tumour": Region(labels=(2,), value=2)}
+
+
+def test_an_incomplete_lits_is_refused(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "b1/volume-0.nii",
+        "b1/segmentation-0.nii",
+        "b1/volume-1.nii",
+        "b2/segmentation-2.nii",
+        "b2/volume-0.nii",
+    )
+    message = refused(tmp_path)
+    for part in (
+        "volume-0: volume-0.nii and volume-0.nii are the same channel",
+        "volume-1: there is no label",
+        "volume-2: there is a label but no image",
+    ):
+        assert part in message
+
+
+def test_a_dataset_json_beside_lits_may_say_otherwise(tmp_path: Path) -> None:
+    touch(tmp_path, "volume-0.nii", "segmentation-0.nii")
+    found = recognise(describe(tmp_path, channel_names={"0": "MR"}, labels={"background": 0, "liver": 1, "lesion": 2}))
+    assert (
+        found.channels == ("MR",)
+        and not found.labels.overlapping
+        and [case.name for case in found.cases] == ["volume-0"]
+    )
+
+
+def test_abdomenct_is_recognised_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    touch(tmp_path, "AbdomenCT-1K-ImagePart1/Case_00001_0000.nii.gz", "Mask/Case_00001.nii.gz")
+    touch(tmp_path, "AbdomenCT-1K-ImagePart1/Case_00009_0000.nii.gz", "Mask/Case_00700.nii.gz")
+    found = recognise(tmp_path)
+    assert pairs_of(tmp_path) == {"Case_00001": ("Case_00001_0000.nii.gz", "Case_00001.nii.gz")}
+    assert found.labels.labels == {"background": 0, "liver": 1, "kidney": 2, "spleen": 3, "pancreas": 4}
+    assert [(problem.severity, problem.found) for problem in found.problems] == [
+        ("warning", "1 images without mask: Case_00009"),
+        ("warning", "1 masks without image: Case_00700"),
+    ]
+
+
+def test_the_decathlons_4d_images_become_channels(tmp_path: Path) -> None:
+    touch(tmp_path, "imagesTr/BRATS_1.nii.gz", "labelsTr/BRATS_1.nii.gz", "imagesTr/._BRATS_1.nii.gz")
+    pairs = [{"image": "./imagesTr/BRATS_1.nii.gz", "label": "./labelsTr/BRATS_1.nii.gz"}]
+    modality = {"0": "FLAIR", "1": "T1w"}
+    found = recognise(describe(tmp_path, channel_names=None, modality=modality, training=pairs, file_ending=None))
+    assert found.cases[0].images == (tmp_path / "imagesTr" / "BRATS_1.nii.gz",) * 2 and found.channels == (
+        "FLAIR",
+        "T1w",
+    )
+
+
+def test_two_plain_folders_need_no_dataset_json(tmp_path: Path) -> None:
+    touch(tmp_path, "images/Fall 1 ä.nrrd", "labels/Fall 1 ä.nii.gz", "images/b.mha", "labels/b.mha")
+    found = recognise(tmp_path)
+    assert (
+        found.labels is None
+        and found.channels == ("image",)
+        and [case.name for case in found.cases] == ["Fall 1 ä", "b"]
+    )
+    touch(tmp_path, "images/c_0000.nii", "images/c_0001.nii", "labels/c.nii")
+    assert recognise(tmp_path).channels == ("channel 0", "channel 1")
+
+
+def test_plain_folders_with_names_declared(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "labels/a.png")
+    found = recognise(describe(tmp_path, file_ending=None, labels={"background": 0, "cell": 255}))
+    assert found.labels.class_values == (0, 255) and found.file_ending == ".png"
+
+
+def test_a_folder_of_dicom_slices_is_an_image(tmp_path: Path) -> None:
+    touch(tmp_path, "labels/a.nii.gz", "labelsTr/b.nii.gz")
+    for folder in ("images/a", "imagesTr/b_0000"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "IM1").write_bytes(bytes(128) + b"DICM")
+    assert pairs_of(describe(tmp_path)) == {"b": ("b_0000", "b.nii.gz")}
+    (tmp_path / "dataset.json").unlink()
+    (tmp_path / "imagesTr").rename(tmp_path / "elsewhere")
+    assert pairs_of(tmp_path) == {"a": ("a", "a.nii.gz")}
+
+
+def test_files_of_another_ending_are_mentioned(tmp_path: Path) -> None:
+    touch(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "imagesTr/b_0000.nrrd")
+    problems = recognise(describe(tmp_path)).problems
+    assert [(p.severity, p.kind) for p in problems] == [("warning", "left out")] and "b_0000.nrrd" in problems[0].found

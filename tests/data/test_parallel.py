@@ -36,7 +36,7 @@ def test_the_first_error_is_raised_and_what_has_not_started_is_cancelled(workers
         started.append(item)
         raise ValueError(f"item {item}")
 
-    with pytest.raises(ValueError, match="item [01]"):
+    with pytest.raises(ValueError, match=r"item \d"):
         map_cases(work, range(100), num_workers=workers)
     assert len(started) < 100
 

@@ -138,3 +138,45 @@ def test_a_fold_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     for fold in (5, -1):
         with pytest.raises(DatasetError, match="folds 0 to 4"):
             get_fold(splits, fold)
+
+
+def spread(splits: Splits, carriers: set[str]) -> int:
+    """In how many folds a label can be validated."""
+    return sum(bool(carriers & set(fold.validation)) for fold in splits.folds)
+
+
+def test_common_labels_leave_nnunets_folds_as_they_are(tmp_path: Path) -> None:
+    names = [f"case{chr(97 + n % 26)}{n}x" for n in range(40)]
+    data = dataset(tmp_path, names)
+    presence = {name: {"organ"} for name in names}
+    assert make_splits(data, presence=presence) == make_splits(data)
+    presence[names[7]] = {"organ", "once"}  # a label of one case can stand in one fold only
+    assert make_splits(data, presence=presence) == make_splits(data)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_rare_label_is_spread_over_the_folds(tmp_path: Path, seed: int) -> None:
+    names = [f"case{chr(97 + n % 26)}{n}x" for n in range(23)]
+    data = dataset(tmp_path, names)
+    plain = make_splits(data)
+    rare = set(plain.folds[seed % 5].validation[:3]) | set(plain.folds[(seed + 1) % 5].validation[:1])
+    presence = {name: {"organ", "rare"} if name in rare else {"organ"} for name in names}
+    splits = make_splits(data, presence=presence)
+    assert spread(plain, rare) == 2 and spread(splits, rare) == 4
+    check_partition(splits, names)
+    assert [len(fold.validation) for fold in splits.folds] == [len(fold.validation) for fold in plain.folds]
+    assert splits == make_splits(data, presence=presence)
+
+
+def test_two_rare_labels_and_groups(tmp_path: Path) -> None:
+    names = [f"patient{n:03d}_frame{frame:02d}" for n in range(15) for frame in (1, 2)]
+    data = dataset(tmp_path, names)
+    plain = make_splits(data)
+    patients = sorted({name[:10] for name in plain.folds[0].validation})
+    a, b = {f"{patients[0]}_frame01", f"{patients[1]}_frame02"}, {f"{patients[1]}_frame01", f"{patients[2]}_frame01"}
+    presence = {name: {label for label, found in (("a", a), ("b", b)) if name in found} for name in names}
+    splits = make_splits(data, presence=presence)
+    assert (spread(plain, a), spread(plain, b)) == (1, 1) and (spread(splits, a), spread(splits, b)) == (2, 2)
+    check_partition(splits, names)
+    for fold in splits.folds:
+        assert not {name[:10] for name in fold.validation} & {name[:10] for name in fold.train}
