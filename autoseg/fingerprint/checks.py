@@ -27,12 +27,14 @@ def check_dataset(dataset: Dataset, cases: Sequence[MeasuredCase], labels: Label
         cases: those without errors.
         labels: declared or found.
     """
-    problems = [*_duplicates(dataset, cases), *_spacing_outliers(cases), *_rare_labels(cases, labels)]
-    problems += _empty_labels(cases, labels) + _mixed_orientations(cases)
-    if not any(case.foreground for case in cases):
+    problems = [*_duplicates(dataset, cases), *_spacing_outliers(cases), *_empty_labels(cases, labels)]
+    problems += _mixed_orientations(cases)
+    if len(cases) < len(dataset.cases):  # what the others hold is not known
+        return problems
+    if cases and not any(case.foreground for case in cases):
         found = f"no case has a voxel of {', '.join(labels.regions) or 'any label'}"
         problems.append(make_problem("dataset", found, "check the labels: there is nothing to learn"))
-    return problems
+    return problems + _rare_labels(cases, labels)
 
 
 def foreground_labels(case: MeasuredCase, labels: Labels) -> frozenset[str]:
