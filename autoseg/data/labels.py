@@ -143,8 +143,10 @@ class Labels(Document):
             index = np.minimum(np.searchsorted(known[order], present), len(order) - 1)
             if (known[order][index] == present).all():
                 return np.array(self.class_values)[order][index]
-        found = "is a 4-D mask whose volumes overlap, or leave voxels to no class"
-        raise VolumeError(where, found, "store the labels as one 3-D file", kind="label values")
+        several = np.count_nonzero(present & (present - 1))
+        found = f"overlap in {several} voxels" if several else "leave voxels to no class"
+        remedy = "declare overlapping regions and a label for each combination, or store the labels as one 3-D file"
+        raise VolumeError(where, f"is a 4-D mask whose volumes {found}", remedy, kind="label values")
 
     def _mask_codes(self) -> Iterator[NDArray[np.bool_]]:
         """Yield the ways (classes, masks) in which a voxel's class can show in a stack of masks."""
@@ -204,7 +206,8 @@ def round_values(values: NDArray[np.generic], where: str | Path, *, most: int | 
             far = ~(np.abs(values - rounded) <= ROUNDING)  # also where NaN or infinite
         if far.any():
             low, high = values[far].min(), values[far].max()
-            found = f"is a soft mask: {np.count_nonzero(far)} values lie between integers, from {low:.4g} to {high:.4g}"
+            number = np.count_nonzero(far)
+            found = f"holds {number} values that are no whole numbers, from {low:.4g} to {high:.4g} (a soft mask, or an image)"
             raise VolumeError(where, found, "threshold it, e.g. at 0.5, and store whole numbers", kind="label values")
     if most is not None and rounded.size and not 0 <= rounded.min() <= rounded.max() <= most:
         found = f"holds values from {rounded.min():.4g} to {rounded.max():.4g} where only 0 to {most} can be"

@@ -87,7 +87,7 @@ def test_labels_that_contradict_themselves_are_refused(labels: dict, regions: di
 
 
 def test_a_soft_mask_is_refused_with_the_reason() -> None:
-    with pytest.raises(VolumeError, match=r"^f\.nii: is a soft mask: 2 values lie between integers.*threshold"):
+    with pytest.raises(VolumeError, match=r"^f\.nii: holds 2 values that are no whole numbers, .*soft mask.*threshold"):
         PLAIN.encode(np.array([[[0.0, 1.0, 0.3, 1.059]]]), "f.nii")
 
 
@@ -121,7 +121,7 @@ def test_stacked_masks_of_regions_become_values(rng: np.random.Generator) -> Non
     "masks, found",
     [
         (np.zeros((5, 1, 1, 2)), "4-D mask of 5 volumes; the labels .* need 2 or 3"),
-        (np.ones((2, 1, 1, 2)), "volumes overlap"),
+        (np.ones((2, 1, 1, 2)), "volumes overlap in 2 voxels.*declare overlapping regions"),
         (np.zeros((3, 1, 1, 2)), "leave voxels to no class"),
         (np.full((2, 1, 1, 2), 2), "from 2 to 2 where only 0 to 1"),
         (np.full((2, 1, 1, 2), 0.4), "soft mask"),
