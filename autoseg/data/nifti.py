@@ -6,6 +6,7 @@ voxels are not left to it.
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -39,13 +40,15 @@ def read_nifti(path: Path, *, as_float: bool) -> Stored:
     """
     try:
         header = read_header(path)
-        dtype = header.get_data_dtype()
+        dtype = _number_type(header)
         slope, intercept = header.get_slope_inter()
-    except (HeaderDataError, nibabel.spatialimages.ImageDataError, ValueError) as error:
+    except (HeaderDataError, ValueError) as error:
         raise VolumeError(path, f"has a damaged header ({error})", DAMAGED) from None
     except DAMAGES as error:
         raise VolumeError(path, f"is truncated or damaged ({error})", DAMAGED) from None
     refuse_kind(path, len(dtype.names or "1"), is_complex=dtype.kind == "c")
+    if dtype.kind not in "fiu":
+        raise VolumeError(path, f"holds no numbers (type {dtype})", DAMAGED)
     shape = volume_shape(_sizes(header), path)
     is_scaled = slope is not None and (slope, intercept) != (1, 0)
     offset = max(int(header["vox_offset"]), MIN_OFFSET[int(header["sizeof_hdr"])])
@@ -78,6 +81,14 @@ def read_header(path: Path) -> Header:
         advice = "store it as a single .nii file"
         raise VolumeError(path, f"is no single-file NIfTI (its magic is {header['magic'].item()!r})", advice)
     return header
+
+
+def _number_type(header: Header) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = header.get_data_dtype()
+        return dtype
+    except KeyError:
+        raise HeaderDataError(f"number type {int(header['datatype'])} is unknown") from None
 
 
 def _sizes(header: Header) -> tuple[int, ...]:

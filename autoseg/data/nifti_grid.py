@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from autoseg.data.geometry import Geometry, same_geometry
@@ -25,7 +26,9 @@ SPACING_OFFSET, SROW_OFFSET = 80, 280
 MAX_ULPS = 2
 MAX_SHEAR = 1e-3
 """Cosine between two axes that are taken to be at right angles."""
-MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+MM_PER_UNIT = {1: 1000.0, 3: 0.001}
+"""By NIfTI's number of the unit of length: metres and micrometres; all else is mm."""
+MAX_NUMBER = 1e6
 TO_LPS = np.array([-1.0, -1.0, 1.0])
 EXPLAIN = "check it in a viewer; if it is wrong, correct the header"
 
@@ -41,7 +44,8 @@ def read_grid(path: Path, header: Header, shape: tuple[int, int, int]) -> tuple[
     Raises:
         VolumeError: no grid with right angles is stored.
     """
-    grid = _simpleitks(path, shape) or _from_affine(header.get_best_affine(), header, path, shape)
+    _check_numbers(path, header)
+    grid = _simpleitks(path, shape) or _from_affine(_best_affine(header), header, path, shape)
     return grid, tuple(Remark(path, "header", found, EXPLAIN) for found in _doubts(header, grid, shape))
 
 
@@ -72,9 +76,28 @@ def _from_affine(affine: NDArray[Any], header: Header, path: Path, shape: tuple[
     )
 
 
+def _check_numbers(path: Path, header: Header) -> None:
+    """Refuse a grid of numbers that no scanner stores, before SimpleITK complains about them on standard error."""
+    fields = ["srow_x", "srow_y", "srow_z"] if header["sform_code"] > 0 else []
+    if header["qform_code"] > 0 or not fields:
+        fields += ["pixdim", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"]
+    numbers = np.concatenate([np.atleast_1d(header[name])[:4] for name in fields]).astype(np.float64)
+    if not (np.abs(numbers) < MAX_NUMBER).all():  # also where NaN
+        raise VolumeError(path, "stores no usable grid: it holds NaN or absurd numbers", "correct the header", kind="grid")
+
+
+def _best_affine(header: Header) -> NDArray[Any]:
+    """Return the sform, else the qform, else what the spacing alone gives; all NaN where that cannot be computed."""
+    try:
+        affine: NDArray[Any] = header.get_best_affine()
+        return affine
+    except (ValueError, HeaderDataError):  # no unit quaternion, or no direction of the third axis
+        return np.full((4, 4), np.nan)
+
+
 def _in_lps(affine: NDArray[Any], header: Header) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the affine's matrix and offset in mm and LPS."""
-    scale = MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
+    scale = MM_PER_UNIT.get(int(header["xyzt_units"]) % 8, 1.0)
     whole = np.asarray(affine, dtype=np.float64) * scale
     return whole[:3, :3] * TO_LPS[:, None], whole[:3, 3] * TO_LPS
 
@@ -114,7 +137,7 @@ def _qform(header: Header) -> NDArray[Any] | None:
     try:
         qform: NDArray[Any] = header.get_qform()
         return qform
-    except ValueError:  # a quaternion of length above 1
+    except (ValueError, HeaderDataError):  # a quaternion of length above 1, or no direction of the third axis
         return None
 
 

@@ -51,14 +51,15 @@ def number_channels(
 
     Args:
         images: by name without ending.
-        names: cases that are known otherwise, from their labels; a file of such a name is that case, whatever it ends in.
+        names: cases that are known otherwise, from their labels.
         num_channels: where it is 1, a number at the end belongs to the name (scan_0042), unless a sibling ends in _0000.
     """
     for stem, paths in images.items():
-        match = None if stem in names else CHANNEL_FILE.fullmatch(stem)
+        match = CHANNEL_FILE.fullmatch(stem)
         if match and match.group(1) not in names:
             too_large = num_channels == 1 or int(match.group(2)) >= num_channels
-            match = None if too_large and f"{match.group(1)}_0000" not in images else match
+            if stem in names or (too_large and f"{match.group(1)}_0000" not in images):
+                match = None
         for path in paths:
             yield (match.group(1), int(match.group(2)), path) if match else (stem, -1, path)
 
