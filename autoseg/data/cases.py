@@ -14,8 +14,8 @@ class Case:
 
     Attributes:
         name: unique in the dataset.
-        images: the file of each channel. A 4-D file stands once for each of its volumes, in their order, and must have just
-            these; a folder stands for the DICOM series in it.
+        images: the file of each channel. A 4-D file stands once for each of its volumes, in their order, and must have
+            just these; a folder stands for the DICOM series in it.
         label: the label file.
     """
 

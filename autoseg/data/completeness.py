@@ -1,4 +1,6 @@
-"""Telling whether a file is whole, for the formats in which SimpleITK fills what is missing, or complains on standard error."""
+"""Telling whether a file is whole, for the formats in which SimpleITK fills what is missing, or complains on standard
+error.
+"""
 
 import math
 import re

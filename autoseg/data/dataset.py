@@ -17,8 +17,8 @@ __all__ = ["Case", "Dataset", "find_dataset", "find_images"]
 def find_dataset(name_or_path: str, workspace: Workspace, *, strict: bool = True) -> Dataset:
     """Return the dataset ``name_or_path``, with its files paired and its labels read; no volume is opened.
 
-    It is looked up as ``raw/NAME``, then as ``raw/DatasetNNN_NAME`` and ``$nnUNet_raw/DatasetNNN_NAME`` (by its name, its
-    number or both), then as a path to a folder.
+    It is looked up as ``raw/NAME``, then as ``raw/DatasetNNN_NAME`` and ``$nnUNet_raw/DatasetNNN_NAME`` (by its name,
+    its number or both), then as a path to a folder.
 
     Args:
         name_or_path: of the dataset.
@@ -37,8 +37,8 @@ def find_dataset(name_or_path: str, workspace: Workspace, *, strict: bool = True
 def find_images(source: Path, channels: tuple[str, ...]) -> tuple[Case, ...]:
     """Return the cases of a folder of images without labels, or the one of a single file.
 
-    CASE_0000.ext, CASE_0001.ext and so on are the channels of a case, CASE.ext has all of them (a 4-D file where there are
-    several), and a folder of DICOM slices is an image like a file. ``source`` may be such a file or folder itself.
+    CASE_0000.ext, CASE_0001.ext and so on are the channels of a case, CASE.ext has all of them (a 4-D file where there
+    are several), and a folder of DICOM slices is an image like a file. ``source`` may be such a file or folder itself.
 
     Raises:
         DatasetError: there is no such folder, no image, or a case with missing or surplus channels.

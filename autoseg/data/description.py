@@ -23,7 +23,9 @@ class CaseFiles(Document):
 
 
 class Description(Document):
-    """The fields of dataset.json that matter here; others are the user's own. ``spacing`` is read with the pictures it is for."""
+    """The fields of dataset.json that matter here; others are the user's own. ``spacing`` is read with the pictures it
+    is for.
+    """
 
     model_config = ConfigDict(extra="ignore")
     channel_names: dict[str, str] | None = None
@@ -106,7 +108,10 @@ def declared_labels(folder: Path, description: Description) -> Labels:
     if all(len(entry) == 1 for entry in values.values()):
         plain = {name: entry[0] for name, entry in values.items()}
         foreground = {name: value for name, value in plain.items() if name not in ("background", IGNORE_NAME)}
-        content = {"labels": plain, "regions": {n: {"labels": [v], "value": v} for n, v in foreground.items()}}
+        content: dict[str, dict[str, Any]] = {
+            "labels": plain,
+            "regions": {n: {"labels": [v], "value": v} for n, v in foreground.items()},
+        }
     else:
         content = _region_content(where, values, description.regions_class_order)
     try:

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from autoseg.data.geometry import Geometry
+from autoseg.data.geometry import Geometry, make_geometry
 from autoseg.data.itk_files import check_kind, open_header, reason
 from autoseg.data.problems import Remark
 from autoseg.data.stored import DAMAGED, Stored
@@ -129,7 +129,8 @@ def _check_gaps(slices: list[_Slice], folder: Path) -> None:
     usual = float(np.median(gaps))
     if np.abs(gaps - usual).max() > MAX_GAP_DEVIATION * usual:
         worst = int(np.abs(gaps - usual).argmax())
-        found = f"slices are missing or unevenly spaced: {gaps[worst]:g} mm behind {slices[worst].path.name}, else {usual:g} mm"
+        gap = f"{gaps[worst]:g} mm behind {slices[worst].path.name}, else {usual:g} mm"
+        found = f"slices are missing or unevenly spaced: {gap}"
         raise VolumeError(folder, found, "complete the series, or leave the case out", kind="grid")
 
 
@@ -139,18 +140,12 @@ def _grid(slices: list[_Slice], shape: tuple[int, ...]) -> Geometry:
     spacing = distance / (len(slices) - 1) if len(slices) > 1 else first.spacing[0]
     direction = np.stack([*first.axes, first.normal], axis=1)
     direction /= np.linalg.norm(direction, axis=0)
-    z, y, x = shape
-    return Geometry(
-        shape=(z, y, x),
-        spacing=(spacing, *first.spacing[1:]),
-        origin=tuple(first.position.tolist()),
-        direction=tuple(direction.ravel().tolist()),
-    )
+    return make_geometry(shape, (spacing, *first.spacing[1:]), first.position.tolist(), direction)
 
 
 def _tilt(slices: list[_Slice], folder: Path) -> list[Remark]:
     way = slices[-1].position - slices[0].position
-    distance = way @ slices[0].normal
+    distance = float(way @ slices[0].normal)
     shift = float(np.linalg.norm(way - distance * slices[0].normal))
     if shift <= MAX_TILT * max(distance, SAME_POSITION_MM):
         return []

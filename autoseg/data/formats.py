@@ -15,7 +15,7 @@ from autoseg.errors import VolumeError
 class Reader(Protocol):
     """What reads one format."""
 
-    def __call__(self, path: Path, *, as_float: bool) -> Stored:
+    def __call__(self, path: Path, /, *, as_float: bool) -> Stored:
         """Read a file."""
 
 

@@ -1,13 +1,12 @@
 """Where voxels lie in the patient: grids, their comparison, and the canonical orientation.
 
-The *canonical* orientation is LPS: x, y and z run towards the patient's left, back (posterior) and head (superior). Volumes reach it
-by exchanging and reversing axes only, so nothing is lost and the way back is exact. A volume that lies obliquely goes to the nearest
-of the 48 such orientations and stays oblique by less than 55 degrees an axis.
+The *canonical* orientation is LPS: x, y and z run towards the patient's left, back (posterior) and head (superior).
+Volumes reach it by exchanging and reversing axes only, so nothing is lost and the way back is exact. A volume that lies
+obliquely goes to the nearest of the 48 such orientations and stays oblique by less than 55 degrees an axis.
 """
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,17 @@ class Geometry(Document):
     direction: tuple[float, float, float, float, float, float, float, float, float]
 
 
+def make_geometry(
+    shape: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: NDArray[np.float64]
+) -> Geometry:
+    """Return the geometry of arrays: shape, spacing (z, y, x), origin (x, y, z), direction (3, 3), a column an axis."""
+    z, y, x = (int(size) for size in shape)
+    sz, sy, sx = (float(value) for value in spacing)
+    ox, oy, oz = (float(value) for value in origin)
+    a, b, c, d, e, f, g, h, i = (float(value) for value in direction.ravel())
+    return Geometry(shape=(z, y, x), spacing=(sz, sy, sx), origin=(ox, oy, oz), direction=(a, b, c, d, e, f, g, h, i))
+
+
 def canonical_geometry(geometry: Geometry) -> Geometry:
     """Return the geometry that a volume of ``geometry`` has after ``to_canonical``."""
     order, reversed_axes = canonical_axes(geometry)
@@ -48,16 +58,13 @@ def canonical_geometry(geometry: Geometry) -> Geometry:
             origin = origin + columns[:, axis] * (geometry.spacing[axis] * (geometry.shape[axis] - 1))
     signs = np.where(reversed_axes, -1.0, 1.0)
     direction = (columns[:, list(order)] * signs)[:, ::-1] + 0.0  # + 0.0 turns -0.0 into 0.0
-    return Geometry(
-        shape=_triple(geometry.shape, order),
-        spacing=_triple(geometry.spacing, order),
-        origin=tuple(origin.tolist()),
-        direction=tuple(direction.ravel().tolist()),
-    )
+    shape, spacing = [geometry.shape[axis] for axis in order], [geometry.spacing[axis] for axis in order]
+    return make_geometry(shape, spacing, origin.tolist(), direction)
 
 
 def canonical_axes(geometry: Geometry) -> tuple[Order, tuple[bool, bool, bool]]:
-    """Return, for each canonical array axis z, y, x: the file's array axis that becomes it, and whether that is reversed.
+    """Return, for each canonical array axis z, y, x: the file's array axis that becomes it, and whether that is
+    reversed.
 
     Of the six assignments the one is taken whose axes lie nearest to the patient's, in sum.
     """
@@ -104,10 +111,6 @@ def same_geometry(a: Geometry, b: Geometry) -> str | None:
 
 def _matrix(geometry: Geometry) -> NDArray[np.float64]:
     return np.array(geometry.direction, dtype=np.float64).reshape(3, 3)
-
-
-def _triple(values: tuple[Any, Any, Any], order: Order) -> tuple[Any, Any, Any]:
-    return values[order[0]], values[order[1]], values[order[2]]
 
 
 def _text(values: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from autoseg.data.completeness import check_whole
-from autoseg.data.geometry import Geometry
+from autoseg.data.geometry import Geometry, make_geometry
 from autoseg.data.stored import DAMAGED, Stored, refuse_kind, volume_shape
 from autoseg.errors import VolumeError
 
@@ -52,7 +52,9 @@ def check_kind(reader: sitk.ImageFileReader, path: Path) -> None:
 
 
 def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
-    """Return the grid of an image or header of 2, 3 or 4 axes; further axes are left out, a missing third is one slice of 1 mm."""
+    """Return the grid of an image or header of 2, 3 or 4 axes; further axes are left out, a missing third is one slice
+    of 1 mm.
+    """
     axes = image.GetDimension()
     kept = min(axes, 3)
     direction = np.eye(3)
@@ -60,9 +62,7 @@ def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
     x, y, z = (*image.GetSize(), 1)[:3]
     sx, sy, sz = (*image.GetSpacing(), 1.0)[:3]
     ox, oy, oz = (*image.GetOrigin(), 0.0)[:3]
-    return Geometry(
-        shape=(z, y, x), spacing=(sz, sy, sx), origin=(ox, oy, oz), direction=tuple(direction.ravel().tolist())
-    )
+    return make_geometry((z, y, x), (sz, sy, sx), (ox, oy, oz), direction)
 
 
 def reason(error: Exception) -> str:

@@ -7,7 +7,7 @@ overlap, what is trained: each is a set of labels.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,11 +110,14 @@ class Labels(Document):
         return classes
 
     def decode(self, classes: NDArray[np.integer]) -> NDArray[np.integer]:
-        """Turn an array of classes back into label values (ignored voxels into the ignore label), in the smallest common dtype."""
+        """Turn an array of classes back into label values (ignored voxels into the ignore label), in the smallest
+        common dtype.
+        """
         table = np.array([*self.class_values, *([] if self.ignore_value is None else [self.ignore_value])])
         dtypes = (np.uint8, np.int16, np.int32)
         fitting = (d for d in dtypes if np.iinfo(d).min <= table.min() and table.max() <= np.iinfo(d).max)
-        return table.astype(next(fitting))[classes]
+        values: NDArray[np.integer] = table.astype(next(fitting))[classes]
+        return values
 
     def membership(self) -> NDArray[np.bool_]:
         """Return a (regions, classes) matrix: whether the class belongs to the region."""
@@ -126,12 +129,14 @@ class Labels(Document):
         The masks are those of all classes in their order, or of all but the background, or of the regions.
 
         Raises:
-            VolumeError: their number is none of these, a mask holds other values than 0 and 1, or they contradict each other.
+            VolumeError: their number is none of these, a mask holds other values than 0 and 1, or they contradict each
+                other.
         """
         codes = [code for code in self._mask_codes() if code.shape[1] == len(masks) <= MAX_MASKS]
         if not codes:
             allowed = sorted({code.shape[1] for code in self._mask_codes()})
-            found = f"is a 4-D mask of {len(masks)} volumes; the labels {list(self.labels)} need {' or '.join(map(str, allowed))}"
+            needed = " or ".join(map(str, allowed))
+            found = f"is a 4-D mask of {len(masks)} volumes; the labels {list(self.labels)} need {needed}"
             raise VolumeError(where, found, "store the labels as one 3-D file", kind="label values")
         weights = 2 ** np.arange(len(masks), dtype=np.int64)
         present = np.zeros(masks.shape[1:], dtype=np.int64)
@@ -189,7 +194,7 @@ class Labels(Document):
         )  # fmt: skip
 
 
-def round_values(values: NDArray[np.generic], where: str | Path, *, most: int | None = None) -> NDArray[np.integer]:
+def round_values(values: NDArray[Any], where: str | Path, *, most: int | None = None) -> NDArray[np.integer]:
     """Return label values as integers: files store them as scaled floats too, so that a 1 may read as 0.99999997.
 
     Args:
@@ -200,14 +205,15 @@ def round_values(values: NDArray[np.generic], where: str | Path, *, most: int | 
     Raises:
         VolumeError: a value is not an integer to within 1e-3 (a soft mask), or too large.
     """
-    rounded = np.rint(values) if values.dtype.kind == "f" else values
+    rounded: NDArray[Any] = np.rint(values) if values.dtype.kind == "f" else values
     if rounded is not values:
         with np.errstate(invalid="ignore"):
             far = ~(np.abs(values - rounded) <= ROUNDING)  # also where NaN or infinite
         if far.any():
             low, high = values[far].min(), values[far].max()
             number = np.count_nonzero(far)
-            found = f"holds {number} values that are no whole numbers, from {low:.4g} to {high:.4g} (a soft mask, or an image)"
+            values_text = f"from {low:.4g} to {high:.4g} (a soft mask, or an image)"
+            found = f"holds {number} values that are no whole numbers, {values_text}"
             raise VolumeError(where, found, "threshold it, e.g. at 0.5, and store whole numbers", kind="label values")
     if most is not None and rounded.size and not 0 <= rounded.min() <= rounded.max() <= most:
         found = f"holds values from {rounded.min():.4g} to {rounded.max():.4g} where only 0 to {most} can be"

@@ -1,7 +1,8 @@
 """Layouts of dataset folders: recognised, not configured.
 
-A layout is one function that looks at a folder and returns its dataset, None if the folder is laid out otherwise, or raises
-DatasetError where it is this layout with a mistake that keeps the rest from being read. A new layout is one more function in LAYOUTS.
+A layout is one function that looks at a folder and returns its dataset, None if the folder is laid out otherwise, or
+raises DatasetError where it is this layout with a mistake that keeps the rest from being read. A new layout is one more
+function in LAYOUTS.
 """
 
 import re
@@ -63,13 +64,15 @@ def recognise(folder: Path) -> Dataset:
         if dataset is not None:
             return dataset
     raise DatasetError(
-        f"{folder}: no known layout; expected {FILE_NAME} with imagesTr/CASE_0000.nii.gz and labelsTr/CASE.nii.gz (nnU-Net), "
-        f"images/ and labels/, or LiTS, AbdomenCT-1K or a Decathlon task as downloaded"
+        f"{folder}: no known layout; expected {FILE_NAME} with imagesTr/CASE_0000.nii.gz and labelsTr/CASE.nii.gz "
+        f"(nnU-Net), images/ and labels/, or LiTS, AbdomenCT-1K or a Decathlon task as downloaded"
     )
 
 
 def decathlon(folder: Path) -> Dataset | None:
-    """The Medical Segmentation Decathlon: dataset.json lists pairs of an image, 4-D where it has several channels, and a label."""
+    """The Medical Segmentation Decathlon: dataset.json lists pairs of an image, 4-D where it has several channels, and
+    a label.
+    """
     description = read_description(folder)
     if description is None or description.channel_names or not training_pairs(description):
         return None
@@ -104,7 +107,9 @@ def nnunet(folder: Path) -> Dataset | None:
 
 
 def lits(folder: Path) -> Dataset | None:
-    """LiTS as downloaded: volume-N.nii and segmentation-N.nii, anywhere below the folder; test-volume-N.nii has no label."""
+    """LiTS as downloaded: volume-N.nii and segmentation-N.nii, anywhere below the folder; test-volume-N.nii has no
+    label.
+    """
     if (folder / "imagesTr").is_dir():
         return None
     volumes, segmentations = _matching(folder, LITS_VOLUME), _matching(folder, LITS_SEGMENTATION)
@@ -135,7 +140,9 @@ def abdomenct(folder: Path) -> Dataset | None:
 
 
 def folders(folder: Path) -> Dataset | None:
-    """Two folders, images/ and labels/: CASE.ext, or CASE_0000.ext and so on for several channels; dataset.json may add names."""
+    """Two folders, images/ and labels/: CASE.ext, or CASE_0000.ext and so on for several channels; dataset.json may add
+    names.
+    """
     if not (folder / "images").is_dir() or not (folder / "labels").is_dir():
         return None
     description = read_description(folder) or Description()
@@ -227,7 +234,8 @@ def _guessed_channels(images: Files, labels: Files) -> tuple[str, ...]:
     """Return as many channels as the files have numbers, where these stand behind the name of a label."""
     matches = (CHANNEL_FILE.fullmatch(stem) for stem in images if stem not in labels)
     numbers = [int(match.group(2)) for match in matches if match and match.group(1) in labels]
-    return tuple(f"channel {n}" for n in range(max(numbers) + 1)) if numbers and max(numbers) else ("image",)
+    most = max(numbers, default=0)
+    return tuple(f"channel {n}" for n in range(most + 1)) if most else ("image",)
 
 
 def _other_endings(folder: Path, endings: tuple[str, ...]) -> list[Problem]:

@@ -8,7 +8,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from autoseg.data.geometry import Geometry
+from autoseg.data.geometry import make_geometry
 from autoseg.data.stored import DAMAGED, Stored, refuse_kind, volume_shape
 from autoseg.errors import VolumeError
 
@@ -39,10 +39,5 @@ def read_mgh(path: Path, *, as_float: bool) -> Stored:
     spacing = np.linalg.norm(matrix, axis=0)
     if not spacing.all() or not np.isfinite(affine).all():
         raise VolumeError(path, "stores no usable grid", "correct the header", kind="grid")
-    geometry = Geometry(
-        shape=shape[1:],
-        spacing=tuple(spacing[::-1].tolist()),
-        origin=tuple((affine[:3, 3] * (-1.0, -1.0, 1.0)).tolist()),
-        direction=tuple((matrix / spacing).ravel().tolist()),
-    )
-    return Stored(array, geometry)
+    origin = affine[:3, 3] * (-1.0, -1.0, 1.0)
+    return Stored(array, make_geometry(shape[1:], spacing[::-1].tolist(), origin.tolist(), matrix / spacing))

@@ -1,7 +1,7 @@
 """NIfTI-1 and NIfTI-2 files: voxels are read here, the grid by SimpleITK where it can.
 
-SimpleITK fills the missing end of a shortened file with zeros, turns NaN into 0 and folds surfaces into volumes without a word, so
-voxels are not left to it.
+SimpleITK fills the missing end of a shortened file with zeros, turns NaN into 0 and folds surfaces into volumes without
+a word, so voxels are not left to it.
 """
 
 import zlib

@@ -1,7 +1,9 @@
-"""Where the voxels of a NIfTI file lie: SimpleITK's reading of its header, what is doubtful about it, and writing it exactly.
+"""Where the voxels of a NIfTI file lie: SimpleITK's reading of its header, what is doubtful about it, and writing it
+exactly.
 
-A header may hold two grids. SimpleITK prefers the sform, but takes the qform where the sform is sheared (a CT with a tilted gantry),
-since a grid here has right angles. Nothing is lost: predictions lie on the file's own voxels all the same.
+A header may hold two grids. SimpleITK prefers the sform, but takes the qform where the sform is sheared (a CT with a
+tilted gantry), since a grid here has right angles. Nothing is lost: predictions lie on the file's own voxels all the
+same.
 """
 
 import gzip
@@ -13,7 +15,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from autoseg.data.geometry import Geometry, same_geometry
+from autoseg.data.geometry import Geometry, make_geometry, same_geometry
 from autoseg.data.itk_files import geometry_of, open_header
 from autoseg.data.problems import Remark
 from autoseg.data.streams import unpacked_blocks
@@ -29,6 +31,7 @@ MAX_SHEAR = 1e-3
 MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 """By NIfTI's number of the unit of length: metres and micrometres; all else is mm."""
 MAX_NUMBER = 1e6
+TINY = 1e-12
 TO_LPS = np.array([-1.0, -1.0, 1.0])
 EXPLAIN = "check it in a viewer; if it is wrong, correct the header"
 
@@ -60,20 +63,13 @@ def _simpleitks(path: Path, shape: tuple[int, int, int]) -> Geometry | None:
 
 def _from_affine(affine: NDArray[Any], header: Header, path: Path, shape: tuple[int, int, int]) -> Geometry:
     """Return the grid of nibabel's affine, which is in RAS."""
-    matrix, origin = _in_lps(affine, header)
+    matrix, _ = _in_lps(affine, header)
     if not np.isfinite(affine).all() or not np.linalg.norm(matrix, axis=0).all():
         raise VolumeError(path, "stores no usable grid", "correct the header", kind="grid")
     if (shear := _shear(matrix)) > MAX_SHEAR:
         found = f"stores only a sheared grid (its axes are {np.degrees(np.arccos(shear)):.1f} degrees apart, not 90)"
         raise VolumeError(path, found, "resample it onto a grid with right angles", kind="grid")
-    spacing = np.linalg.norm(matrix, axis=0)
-    direction = matrix / spacing
-    return Geometry(
-        shape=shape,
-        spacing=tuple(spacing[::-1].tolist()),
-        origin=tuple(origin.tolist()),
-        direction=tuple(direction.ravel().tolist()),
-    )
+    return _plain_grid(affine, header, shape)
 
 
 def _check_numbers(path: Path, header: Header) -> None:
@@ -83,7 +79,8 @@ def _check_numbers(path: Path, header: Header) -> None:
         fields += ["pixdim", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"]
     numbers = np.concatenate([np.atleast_1d(header[name])[:4] for name in fields]).astype(np.float64)
     if not (np.abs(numbers) < MAX_NUMBER).all():  # also where NaN
-        raise VolumeError(path, "stores no usable grid: it holds NaN or absurd numbers", "correct the header", kind="grid")
+        found = "stores no usable grid: it holds NaN or absurd numbers"
+        raise VolumeError(path, found, "correct the header", kind="grid")
 
 
 def _best_affine(header: Header) -> NDArray[Any]:
@@ -143,19 +140,17 @@ def _qform(header: Header) -> NDArray[Any] | None:
 
 def _plain_grid(affine: NDArray[Any], header: Header, shape: tuple[int, int, int]) -> Geometry:
     matrix, origin = _in_lps(affine, header)
-    spacing = np.maximum(np.linalg.norm(matrix, axis=0), 1e-12)
-    direction = tuple((matrix / spacing).ravel().tolist())
-    return Geometry(
-        shape=shape, spacing=tuple(spacing[::-1].tolist()), origin=tuple(origin.tolist()), direction=direction
-    )
+    spacing = np.maximum(np.linalg.norm(matrix, axis=0), TINY)
+    return make_geometry(shape, spacing[::-1].tolist(), origin.tolist(), matrix / spacing)
 
 
 def store_direction(path: Path, direction: tuple[float, ...]) -> None:
     """Rewrite the sform rows of the NIfTI-1 file ``path`` so that SimpleITK reads back ``direction`` to the last bit.
 
-    SimpleITK reads the columns of the sform (float32) and normalises them. It writes direction times spacing after a detour over
-    quaternions, whose normalised column may differ by 1e-8. The float32 numbers nearest to direction times spacing are tried until the
-    column comes back equal; a direction that did not come from a NIfTI file may have none, and keeps SimpleITK's rounding.
+    SimpleITK reads the columns of the sform (float32) and normalises them. It writes direction times spacing after a
+    detour over quaternions, whose normalised column may differ by 1e-8. The float32 numbers nearest to direction times
+    spacing are tried until the column comes back equal; a direction that did not come from a NIfTI file may have none,
+    and keeps SimpleITK's rounding.
 
     Args:
         path: a little-endian file as SimpleITK writes it, replaced in place.
@@ -174,7 +169,9 @@ def store_direction(path: Path, direction: tuple[float, ...]) -> None:
 
 
 def _exact_column(column: NDArray[np.float32], wanted: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return float32 numbers near ``column`` that normalise to exactly ``wanted``, or ``column`` where there are none."""
+    """Return float32 numbers near ``column`` that normalise to exactly ``wanted``, or ``column`` where there are
+    none.
+    """
     options = [_neighbours(value) if target else [np.float32(0)] for value, target in zip(column, wanted)]
     candidates = np.array(list(itertools.product(*options)), dtype=np.float32)
     exact = candidates.astype(np.float64)

@@ -52,7 +52,8 @@ def number_channels(
     Args:
         images: by name without ending.
         names: cases that are known otherwise, from their labels.
-        num_channels: where it is 1, a number at the end belongs to the name (scan_0042), unless a sibling ends in _0000.
+        num_channels: where it is 1, a number at the end belongs to the name (scan_0042), unless a sibling ends in
+            _0000.
     """
     for stem, paths in images.items():
         match = CHANNEL_FILE.fullmatch(stem)

@@ -132,14 +132,16 @@ def _grid(shape: tuple[int, int, int]) -> list[Floats]:
 def _ellipsoid(grid: list[Floats], centre: tuple[float, ...], radii: tuple[float, ...]) -> Floats:
     """Return a field that is below 1 inside the ellipsoid."""
     z, y, x = (((axis - c) / r) ** 2 for axis, c, r in zip(grid, centre, radii))
-    return z + y + x
+    total: Floats = z + y + x
+    return total
 
 
 def _smooth_noise(shape: tuple[int, int, int], rng: np.random.Generator) -> Floats:
     """Return a smooth random field of standard deviation 1, drawn on a coarse grid."""
     coarse = rng.normal(size=(6, 6, 6)).astype(np.float32)
-    field = ndimage.zoom(coarse, [n / 6 for n in shape], order=3, mode="nearest", grid_mode=True)
-    return (field - field.mean()) / field.std()
+    field: Floats = ndimage.zoom(coarse, [n / 6 for n in shape], order=3, mode="nearest", grid_mode=True)
+    field = (field - field.mean()) / field.std()
+    return field
 
 
 def _jitter(values: tuple[float, float, float], amount: float, rng: np.random.Generator) -> tuple[float, ...]:

@@ -1,4 +1,6 @@
-"""PNG and TIFF pictures: their spacing stands in ``dataset.json``, since what such files say about it is rarely true."""
+"""PNG and TIFF pictures: their spacing stands in ``dataset.json``, since what such files say about it is rarely
+true.
+"""
 
 import json
 import math
@@ -16,8 +18,8 @@ EXAMPLE = '"spacing": [0.5, 0.5]'
 def read_picture(path: Path, *, as_float: bool) -> Stored:
     """Read a picture as a volume of one slice, or a TIFF of several pages as one of as many slices.
 
-    The spacing is the entry ``spacing`` of ``dataset.json`` in the file's folder or the one above: mm (y, x) or (z, y, x); the
-    slices of two numbers are 1 mm thick.
+    The spacing is the entry ``spacing`` of ``dataset.json`` in the file's folder or the one above: mm (y, x) or (z, y,
+    x); the slices of two numbers are 1 mm thick.
 
     Raises:
         VolumeError: SimpleITK cannot read it, it is in colour, or no spacing is given.

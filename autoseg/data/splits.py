@@ -1,7 +1,8 @@
-"""Cross-validation folds: nnU-Net's, unless cases share a group or a rare label would be missing from folds that could have it.
+"""Cross-validation folds: nnU-Net's, unless cases share a group or a rare label would be missing from folds that could
+have it.
 
-A group never stands on both sides of a fold. Folds are stratified by the labels that occur in the cases only where the plain ones
-would leave a label out of the validation of more folds than its number of groups makes necessary.
+A group never stands on both sides of a fold. Folds are stratified by the labels that occur in the cases only where the
+plain ones would leave a label out of the validation of more folds than its number of groups makes necessary.
 """
 
 import json
@@ -55,9 +56,9 @@ def make_splits(
 ) -> Splits:
     """Return the folds of ``splits_final.json`` in the dataset's folder, else shuffled ones.
 
-    Without groups and rare labels these are nnU-Net's: ``KFold(5, shuffle=True, random_state=12345)`` of scikit-learn over the
-    sorted names. Groups are those of dataset.json (``groups``: case to group), else cases of names like ``patient003_frame01``.
-    With fewer cases or groups than ``num_folds`` there are as many folds as these.
+    Without groups and rare labels these are nnU-Net's: ``KFold(5, shuffle=True, random_state=12345)`` of scikit-learn
+    over the sorted names. Groups are those of dataset.json (``groups``: case to group), else cases of names like
+    ``patient003_frame01``. With fewer cases or groups than ``num_folds`` there are as many folds as these.
 
     Args:
         dataset: whose cases are split.
@@ -159,8 +160,8 @@ def _stratify(
 ) -> list[list[str]]:
     """Return parts of the given sizes in which each label is spread as evenly as can be.
 
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): of the label that fewest unplaced groups have, one goes to
-    the part that has fewest of that label, then to the one with most room.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): of the label that fewest unplaced groups have,
+    one goes to the part that has fewest of that label, then to the one with most room.
     """
     order = np.array(names, dtype=object)
     np.random.RandomState(seed).shuffle(order)

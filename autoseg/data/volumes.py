@@ -1,4 +1,6 @@
-"""Volumes: images and label maps with their geometry, read, brought to one orientation, and written back. Arrays are (C, Z, Y, X)."""
+"""Volumes: images and label maps with their geometry, read, brought to one orientation, and written back. Arrays are
+(C, Z, Y, X).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +28,9 @@ from autoseg.documents import write_beside
 from autoseg.errors import VolumeError
 
 __all__ = [
-    "FILE_ENDINGS", "Geometry", "Volume", "align", "check_image", "canonical_geometry", "from_canonical", "orientation_code", "read_channels",
-    "read_image", "read_label", "same_geometry", "to_canonical", "write_segmentation", "write_volume",
+    "FILE_ENDINGS", "Geometry", "Volume", "align", "canonical_geometry", "check_image", "from_canonical",
+    "orientation_code", "read_channels", "read_image", "read_label", "same_geometry", "to_canonical",
+    "write_segmentation", "write_volume",
 ]  # fmt: skip
 
 
@@ -47,8 +50,8 @@ def read_image(paths: Sequence[Path]) -> Volume:
         paths: the file of each channel; a 4-D file stands once for each of its volumes, a folder for its DICOM series.
 
     Raises:
-        VolumeError: a file is missing, damaged, no real-valued volume, not finite, holds another number of volumes, or its grid
-            differs from the first one's.
+        VolumeError: a file is missing, damaged, no real-valued volume, not finite, holds another number of volumes, or
+            its grid differs from the first one's.
     """
     volume, errors = check_image(paths)
     if volume is None:
@@ -152,7 +155,9 @@ def to_canonical(volume: Volume) -> Volume:
 
 
 def from_canonical(array_zyx: NDArray[Any], geometry_of_file: Geometry) -> NDArray[Any]:
-    """Return the array (Z, Y, X), given on the canonical grid of ``geometry_of_file``, along the file's own axes; contiguous."""
+    """Return the array (Z, Y, X), given on the canonical grid of ``geometry_of_file``, along the file's own axes;
+    contiguous.
+    """
     order, reversed_axes = canonical_axes(geometry_of_file)
     flipped = array_zyx[tuple(slice(None, None, -1 if r else 1) for r in reversed_axes)]
     return np.ascontiguousarray(flipped.transpose(np.argsort(order)))

@@ -61,7 +61,8 @@ class Workspace:
 
 
 def open_workspace(option: Path | None) -> Workspace:
-    """Return the workspace given by the option, else by $AUTOSEG_WORKSPACE, else the current directory; $nnUNet_raw is noted.
+    """Return the workspace given by the option, else by $AUTOSEG_WORKSPACE, else the current directory; $nnUNet_raw is
+    noted.
 
     Raises:
         WorkspaceError: the folder does not exist.

@@ -64,7 +64,8 @@ def _spacing_outliers(cases: Sequence[MeasuredCase]) -> list[Problem]:
     for name, spacing in spacings.items():
         ratio = np.maximum(spacing / usual, usual / spacing).max()
         if ratio >= SPACING_FACTOR:
-            found = f"has the spacing {_millimetres(spacing)}, {ratio:.3g} times off the median {_millimetres(usual)} (z, y, x)"
+            off = f"{ratio:.3g} times off the median {_millimetres(usual)} (z, y, x)"
+            found = f"has the spacing {_millimetres(spacing)}, {off}"
             problems.append(
                 make_problem("spacing outlier", found, "check its header: is it in another unit?", case=name)
             )

@@ -50,8 +50,10 @@ def extract_fingerprint(
 def examine(dataset: Dataset, *, num_workers: int, on_case: Callable[[Case], None] | None = None) -> Examination:
     """Check and measure every case, reading each file once.
 
-    Checked: files can be read, are whole, real-valued and finite and have the declared number of channels; channels and label lie
-    on one grid (axes may be stored in another order or direction); every label value is declared; there is foreground. And
+    Checked: files can be read, are whole, real-valued and finite and have the declared number of channels; channels and
+        label lie
+    on one grid (axes may be stored in another order or direction); every label value is declared; there is foreground.
+    And
     doubts: see ``autoseg.data.problems.KINDS``.
 
     Args:
@@ -70,8 +72,9 @@ def examine(dataset: Dataset, *, num_workers: int, on_case: Callable[[Case], Non
     elif whole:
         problems.append(make_problem("dataset", "no case has any label", "check the labels: there is nothing to learn"))
     report = collect(dataset.name, problems)
-    usable = labels is not None and not report.errors
-    return Examination(report, _assemble(dataset, whole, labels) if usable else None)
+    if labels is None or report.errors:
+        return Examination(report, None)
+    return Examination(report, _assemble(dataset, whole, labels))
 
 
 def _found_labels(cases: Sequence[MeasuredCase]) -> Labels | None:

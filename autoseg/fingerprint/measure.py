@@ -94,7 +94,9 @@ def measure_case(case: Case, *, folder: Path, labels: Labels | None, max_values:
 def _read_classes(
     case: Case, image: Volume | None, labels: Labels | None
 ) -> tuple[NDArray[np.integer], tuple[Remark, ...]]:
-    """Return the label as classes, or as its own values where ``labels`` is None, on the grid of the image if there is one."""
+    """Return the label as classes, or as its own values where ``labels`` is None, on the grid of the image if there is
+    one.
+    """
     if case.label is None:
         raise VolumeError(case.name, "has no label", "add it; only labelled cases can be measured", kind="missing file")
     label = read_label(case.label, labels)
@@ -135,13 +137,15 @@ def _measure_channel(values: NDArray[np.float32], max_values: int, digest: bytes
 
 
 def _digest(image: Volume) -> bytes:
-    """Return a hash of the voxels along the canonical axes; a slice is hashed at a time, so that nothing large is copied."""
+    """Return a hash of the voxels along the canonical axes; a slice is hashed at a time, so that nothing large is
+    copied.
+    """
     order, reversed_axes = canonical_axes(image.geometry)
     steps = tuple(slice(None, None, -1 if is_reversed else 1) for is_reversed in reversed_axes)
     state = hashlib.sha1(str([image.array.shape[1 + axis] for axis in order]).encode(), usedforsecurity=False)
     for channel in image.array:
         for part in channel.transpose(order)[steps]:
-            state.update(np.ascontiguousarray(part))
+            state.update(np.ascontiguousarray(part).data)
     return state.digest()
 
 

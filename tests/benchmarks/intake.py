@@ -1,6 +1,7 @@
 """Checks and fingerprint of four CTs of the size of LiTS, against nnU-Net's fingerprint with its integrity check.
 
-Writes docs/benchmarks/intake.json and intake.md. Both tools run on the same files, one after the other, with the same number of
+Writes docs/benchmarks/intake.json and intake.md. Both tools run on the same files, one after the other, with the same
+number of
 workers, each in a process of its own that imports first and measures then; nnU-Net in its own virtual environment:
 
     python -m venv /tmp/nnunet && /tmp/nnunet/bin/pip install nnunetv2==2.8.1
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +49,22 @@ if __name__ == "__main__":
     extract_fingerprints([1], num_processes=int(sys.argv[2]), check_dataset_integrity=True, clean=True, verbose=False,
                          show_progress_bar=False)
     print(json.dumps({"seconds": time.perf_counter() - start}))
+"""
+
+TEXT = """# Checks and fingerprint
+
+Four phantom CTs of 512 x 512 x {slices} voxels in `.nii.gz`: all checks and the fingerprint, against
+nnU-Net's fingerprint with `--verify_dataset_integrity`, on the same files, in turn; medians of {rounds} rounds. Made by
+`python tests/benchmarks/intake.py --nnunet-python PYTHON`. autoseg reads each file once, which
+`tests/fingerprint/test_checks.py` holds it to; nnU-Net's integrity check reads all files, its fingerprint reads them
+again.
+
+Machine: {processor}, {cores} cores, {workers} workers each. Load average at the start {load_average}: what else ran
+then slows both, so processor time is the steadier figure.
+
+| | work, s | whole process, s | processor time, s | largest process, GB | all processes, GB |
+|---|---|---|---|---|---|
+{rows}
 """
 
 
@@ -89,8 +107,7 @@ def measure(python: str, code: str, dataset: Path, workers: int) -> Measurement:
     """Run ``code`` in a process of its own and watch the memory of it and its children."""
     script = dataset.parents[1] / f"run_{abs(hash(code))}.py"
     script.write_text(code)
-    folders = {name: str(dataset.parents[1] / part) for name, part in
-               (("nnUNet_raw", "raw"), ("nnUNet_preprocessed", "preprocessed"), ("nnUNet_results", "results"))}  # fmt: skip
+    folders = {f"nnUNet_{part}": str(dataset.parents[1] / part) for part in ("raw", "preprocessed", "results")}
     start, before = time.perf_counter(), _children_cpu()
     process = subprocess.Popen(
         [python, str(script), str(dataset), str(workers)],
@@ -112,7 +129,9 @@ def measure(python: str, code: str, dataset: Path, workers: int) -> Measurement:
 
 
 def _children_cpu() -> float:
-    """Return the processor time of all finished children and theirs: it hardly depends on what else the machine does."""
+    """Return the processor time of all finished children and theirs: it hardly depends on what else the machine
+    does.
+    """
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -179,9 +198,9 @@ def main() -> None:
 def _write(machine: dict[str, object], runs: dict[str, list[Measurement]], workers: int) -> None:
     rows = {
         name: {
-            "seconds": round(float(np.median([run.seconds for run in found])), 2),
-            "process_seconds": round(float(np.median([run.process_seconds for run in found])), 2),
-            "cpu_seconds": round(float(np.median([run.cpu_seconds for run in found])), 2),
+            "seconds": _median(run.seconds for run in found),
+            "process_seconds": _median(run.process_seconds for run in found),
+            "cpu_seconds": _median(run.cpu_seconds for run in found),
             "peak_gb_of_one_process": round(max(run.peak_gb for run in found), 2),
             "gb_in_all": round(max(run.total_gb for run in found), 2),
             "seconds_of_each_round": [round(run.seconds, 2) for run in found],
@@ -189,28 +208,24 @@ def _write(machine: dict[str, object], runs: dict[str, list[Measurement]], worke
         for name, found in runs.items()
     }
     ours, theirs = rows.values()
-    ratios = {key: round(theirs[key] / ours[key], 2) for key in ("seconds", "process_seconds", "cpu_seconds", "gb_in_all")}
+    keys = ("seconds", "process_seconds", "cpu_seconds", "peak_gb_of_one_process", "gb_in_all")
+    ratios = {key: round(theirs[key] / ours[key], 2) for key in keys}
     content = {"machine": machine, "workers": workers, "slices": SLICES, "tools": rows, "nnunet_over_autoseg": ratios}
+    text = TEXT.format(
+        slices=", ".join(map(str, SLICES)), rounds=len(runs["autoseg"]), workers=workers, **machine,
+        rows="\n".join(
+            f"| {name} | " + " | ".join(str(row[key]) for key in keys) + " |"
+            for name, row in {**rows, "nnU-Net / autoseg": ratios}.items()
+        ),
+    )  # fmt: skip
     OUTPUT.mkdir(parents=True, exist_ok=True)
     (OUTPUT / "intake.json").write_text(json.dumps(content, indent=2) + "\n")
-    lines = [
-        "# Checks and fingerprint", "",
-        f"Four phantom CTs of 512 x 512 x {', '.join(map(str, SLICES))} voxels in `.nii.gz`: all checks and the fingerprint, against",
-        "nnU-Net's fingerprint with `--verify_dataset_integrity`, in the same run, in turn; medians of "
-        f"{len(runs['autoseg'])} rounds. Made by",
-        "`python tests/benchmarks/intake.py --nnunet-python PYTHON`. autoseg reads each file once (`tests/fingerprint/test_checks.py`",
-        "holds it to that); nnU-Net's integrity check reads all files, and its fingerprint reads them again.", "",
-        f"Machine: {machine['processor']}, {machine['cores']} cores, {workers} workers each, load average {machine['load_average']} "
-        "at the start.", "",
-        "| | work, s | whole process, s | processor time, s | largest process, GB | all processes, GB |", "|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    for name, row in rows.items():
-        numbers = (row[key] for key in ("seconds", "process_seconds", "cpu_seconds", "peak_gb_of_one_process", "gb_in_all"))
-        lines.append(f"| {name} | " + " | ".join(str(number) for number in numbers) + " |")
-    lines.append(f"| nnU-Net / autoseg | {ratios['seconds']} | {ratios['process_seconds']} | {ratios['cpu_seconds']} | | {ratios['gb_in_all']} |")
-    text = "\n".join(lines) + "\n"
     (OUTPUT / "intake.md").write_text(text)
     sys.stdout.write(text)
+
+
+def _median(numbers: Iterable[float]) -> float:
+    return round(float(np.median(list(numbers))), 2)
 
 
 if __name__ == "__main__":

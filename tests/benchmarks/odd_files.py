@@ -1,7 +1,8 @@
 """What autoseg does with odd files: writes docs/benchmarks/odd-files.md.
 
-Each file is read as an image and as a label. What is read is compared with nibabel and SimpleITK, voxels and grid; what is refused is
-shown with its line. Run as ``python tests/benchmarks/odd_files.py FOLDER``, where FOLDER/MANIFEST.csv lists the files (path, source).
+Each file is read as an image and as a label. What is read is compared with nibabel and SimpleITK, voxels and grid; what
+is refused is shown with its line. Run as ``python tests/benchmarks/odd_files.py FOLDER``, where FOLDER/MANIFEST.csv
+lists the files (path, source).
 """
 
 import csv
@@ -23,12 +24,13 @@ OUTPUT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "odd-file
 INTRODUCTION = """# Odd files
 
 What autoseg does with each file of a collection of odd ones, as an image and as a label. Made by
-`python tests/benchmarks/odd_files.py FOLDER`. *Read* means: voxels and grid are those that nibabel and SimpleITK find; where the two
-disagree, the table says whose is taken and why. As a label, a file that is one was declared with the values that it holds (one-hot
-masks: one label a volume), any other file with 0 and 1. *Refused* is followed by the line that the user sees.
+`python tests/benchmarks/odd_files.py FOLDER`. *Read* means: voxels and grid are those that nibabel and SimpleITK find;
+where the two disagree, the table says whose is taken and why. As a label, a file that is one was declared with the
+values that it holds (one-hot masks: one label a volume), any other file with 0 and 1. *Refused* is followed by the line
+that the user sees.
 
-SimpleITK alone would have turned NaN into 0, folded the surface into a volume of 27307 x 1 x 6, and filled the missing end of a
-shortened NIfTI file with zeros; nnU-Net reads through it.
+SimpleITK alone would have turned NaN into 0, folded the surface into a volume of 27307 x 1 x 6, and filled the missing
+end of a shortened NIfTI file with zeros; nnU-Net reads through it.
 
 | file | as an image | as a label |
 |---|---|---|
@@ -37,7 +39,9 @@ shortened NIfTI file with zeros; nnU-Net reads through it.
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened: ``read`` or ``refused``, the line for it, and whether both oracles agree (None: there is nothing to compare)."""
+    """What happened: ``read`` or ``refused``, the line for it, and whether both oracles agree (None: there is nothing
+    to compare).
+    """
 
     action: str
     text: str

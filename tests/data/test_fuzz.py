@@ -1,4 +1,6 @@
-"""Property-based: whatever a file holds and is called, it is read rightly or refused in one line that names it. Nothing else."""
+"""Property-based: whatever a file holds and is called, it is read rightly or refused in one line that names it. Nothing
+else.
+"""
 
 import gzip
 import tempfile

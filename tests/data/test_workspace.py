@@ -32,9 +32,12 @@ def test_a_missing_folder_says_where_it_was_named(tmp_path: Path, monkeypatch: p
 def test_the_folders_are_those_of_the_documentation(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     found = [
-        place.raw, place.fingerprint("D"), place.splits("D"), place.plan("D", "unet"), place.preprocessed("D", "a" * 64),
-        place.fold("D", "unet", 3), place.report("D"),
+        place.raw, place.fingerprint("D"), place.splits("D"), place.plan("D", "unet"),
+        place.preprocessed("D", "a" * 64), place.fold("D", "unet", 3), place.report("D"),
     ]  # fmt: skip
-    expected = "raw plans/D/fingerprint.json plans/D/splits.json plans/D/unet.json preprocessed/D/aaaaaaaaaaaa results/D/unet/fold_3 reports/D"
+    expected = (
+        "raw plans/D/fingerprint.json plans/D/splits.json plans/D/unet.json preprocessed/D/aaaaaaaaaaaa "
+        "results/D/unet/fold_3 reports/D"
+    )
     assert [str(path.relative_to(tmp_path)) for path in found] == expected.split()
     assert list(tmp_path.iterdir()) == []

@@ -85,7 +85,8 @@ def test_image_and_label_of_a_case_are_both_told_of(make_raw: Callable[..., Path
     (folder / "splits_final.json").write_text('[{"train": ["c0"], "val": ["x"]}]')
     problems = look_at(folder).problems.problems
     assert [(p.kind, p.case) for p in problems if p.severity == "error"] == [
-        ("splits", None), ("missing file", "c5"), ("unreadable file", "c4"), ("voxel values", "c2"), ("label values", "c2"),
+        ("splits", None), ("missing file", "c5"), ("unreadable file", "c4"), ("voxel values", "c2"),
+        ("label values", "c2"),
     ]  # fmt: skip
 
 
@@ -117,7 +118,8 @@ def test_warnings_are_found_and_stop_nothing(make_raw: Callable[..., Path]) -> N
     found = look_at(make_raw(6, change))
     assert found.problems.errors == 0 and found.fingerprint is not None and found.fingerprint.num_training == 6
     assert {p.kind for p in found.problems.problems} == {
-        "duplicate image", "spacing outlier", "empty label", "rare label", "constant channel", "other axes", "mixed orientations",
+        "duplicate image", "spacing outlier", "empty label", "rare label", "constant channel", "other axes",
+        "mixed orientations",
     }  # fmt: skip
     assert only(found, "duplicate image").case == "c0" and "c1" in only(found, "duplicate image").found
     assert only(found, "spacing outlier").case == "c3" and "1e+03 times" in only(found, "spacing outlier").found
