@@ -14,7 +14,7 @@ from autoseg.cli.train import PlanOption
 def predict(
     dataset: DatasetOption,
     plan: PlanOption,
-    images: Annotated[Path, typer.Option("-i", "--input", help="Folder of images, CASE_0000.nii.gz for channel 0 ...")],
+    images: Annotated[Path, typer.Option("-i", "--input", help="Folder of images (CASE_0000.nii.gz for channel 0 ..., or DICOM folders), or one image.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the segmentations; made if missing.")],
     fold: Annotated[
         Optional[list[int]],  # noqa: UP045

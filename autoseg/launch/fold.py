@@ -70,7 +70,8 @@ def open_fold(workspace: Workspace, dataset: Dataset, plan_name: str, fold: int)
 
 def _check_plan(plan: Plan, path: Path, dataset: Dataset) -> None:
     """Refuse a plan whose channels or labels are not those of the dataset any more."""
-    described, now = plan.dataset, dataset.labels
+    described = plan.dataset
+    now = dataset.labels or described.label_scheme  # folders without dataset.json declare none
     pairs: dict[str, tuple[object, object]] = {
         "channels": (list(described.channels), list(dataset.channels)),
         "labels": (described.labels, now.labels),

@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 
 from autoseg.data.dataset import Case, Dataset
+from autoseg.data.problems import Problems, dataset_error
 from autoseg.data.splits import OWN_SPLITS, Splits, group_cases, make_splits
 from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document, write_document
 from autoseg.errors import PlanError, WorkspaceError
-from autoseg.fingerprint.extract import extract_fingerprint
-from autoseg.fingerprint.fingerprint import Fingerprint
+from autoseg.fingerprint.extract import examine
+from autoseg.fingerprint.fingerprint import Fingerprint, present_labels
 from autoseg.fingerprint.nnunet import read_nnunet_fingerprint
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.planner import make_plan
@@ -51,22 +52,40 @@ class PlanRequest:
 
 
 def measure(
-    dataset: Dataset, workspace: Workspace, *, num_workers: int, on_case: OnCase | None = None
+    dataset: Dataset,
+    workspace: Workspace,
+    *,
+    num_workers: int,
+    on_case: OnCase | None = None,
+    on_problems: Callable[[Problems], None] | None = None,
 ) -> tuple[Fingerprint, Splits]:
-    """Check and measure all cases, and write fingerprint.json and splits.json.
+    """Check and measure all cases, and write problems.json, fingerprint.json and splits.json.
+
+    Args:
+        dataset: what to measure.
+        workspace: where the documents are written.
+        num_workers: number of threads; each holds one case in memory.
+        on_case: told each finished case.
+        on_problems: told all that is wrong or doubtful, before errors are raised.
 
     Raises:
-        DatasetError: something is wrong with the dataset; nothing is written.
-        WorkspaceError: the folds would change under results that there are already; nothing is written.
+        DatasetError: there are errors; only problems.json is written.
+        WorkspaceError: the folds would change under results that there are already; only problems.json is written.
     """
-    splits = choose_splits(dataset, workspace)
-    fingerprint = extract_fingerprint(dataset, num_workers=num_workers, on_case=on_case)
-    write_document(workspace.fingerprint(dataset.name), fingerprint)
+    found = examine(dataset, num_workers=num_workers, on_case=on_case)
+    report = workspace.problems(dataset.name)
+    write_document(report, found.problems)
+    if on_problems:
+        on_problems(found.problems)
+    if found.fingerprint is None:
+        raise dataset_error(dataset.folder, found.problems.problems, report)
+    splits = choose_splits(dataset, workspace, found.fingerprint)
+    write_document(workspace.fingerprint(dataset.name), found.fingerprint)
     write_document(workspace.splits(dataset.name), splits)
-    return fingerprint, splits
+    return found.fingerprint, splits
 
 
-def choose_splits(dataset: Dataset, workspace: Workspace) -> Splits:
+def choose_splits(dataset: Dataset, workspace: Workspace, fingerprint: Fingerprint) -> Splits:
     """Return the folds that splits.json has already if they still suit the dataset, else those of ``make_splits``.
 
     They suit it if they name all its cases and no other, and part no group; the dataset's own splits_final.json goes
@@ -76,7 +95,7 @@ def choose_splits(dataset: Dataset, workspace: Workspace) -> Splits:
         DatasetError: the dataset cannot be split.
         WorkspaceError: there are results, and their folds do not suit the dataset any more.
     """
-    made, path = make_splits(dataset), workspace.splits(dataset.name)
+    made, path = make_splits(dataset, presence=present_labels(fingerprint)), workspace.splits(dataset.name)
     if not path.is_file():
         return made
     before = read_document(path, Splits)
