@@ -1,7 +1,7 @@
 """Values at positions between voxels: images by linear interpolation, classes by a vote that amounts to the same.
 
 nnU-Net interpolates one indicator a class. Only the eight voxels around a position can win, so that a vote among these
-gives the same at a cost that does not grow with the number of classes. Outside lies background.
+gives the same at a cost that does not grow with the number of classes. Beyond the volume lies what is outside.
 """
 
 from itertools import product
@@ -9,7 +9,9 @@ from itertools import product
 import torch
 from torch.nn import functional as F
 
-MIXED = -32768
+from autoseg.data.labels import OUTSIDE_CLASS
+
+MIXED = -32700
 """Stands for a cell of eight voxels that are not all of one class; no class has this number."""
 
 TIE = 1e-5
@@ -34,7 +36,7 @@ def sample_images(images: torch.Tensor, grid: torch.Tensor, mode: str = "bilinea
 
 def sample_classes(classes: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """Return the classes (N, Z, Y, X) at the positions of ``grid`` (N, D, H, W, 3), as ``grid_sample`` means them."""
-    padded = F.pad(classes, (1, 1) * 3)
+    padded = F.pad(classes, (1, 1) * 3, value=OUTSIDE_CLASS)
     if classes.device.type != "cpu":
         rows = torch.arange(len(grid), device=grid.device).repeat_interleave(grid[0, ..., 0].numel())
         return _vote(padded, grid.view(-1, 3), rows).view(grid.shape[:-1])
@@ -57,10 +59,10 @@ def _sample_cells(padded: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         count = low.shape[axis] - 1
         low = torch.minimum(low.narrow(axis, 0, count), low.narrow(axis, 1, count))
         high = torch.maximum(high.narrow(axis, 0, count), high.narrow(axis, 1, count))
-    cells = torch.where(low == high, low, MIXED).float()
+    cells = torch.where(low == high, low, MIXED).sub_(OUTSIDE_CLASS).float()  # beyond them 0 is sampled
     sizes = torch.tensor(cells.shape[:0:-1], dtype=grid.dtype)
     sampled = sample_images(cells[:, None], grid * ((sizes - 1) / sizes), mode="nearest")
-    return sampled[:, 0].to(padded.dtype)
+    return sampled[:, 0].to(padded.dtype).add_(OUTSIDE_CLASS)
 
 
 def _vote(padded: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
