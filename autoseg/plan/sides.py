@@ -58,7 +58,7 @@ def _words(name: str) -> tuple[str, ...]:
     """Return the lower-case words of a name; ``LeftKidney``, ``left kidney`` and ``leftkidney`` are alike."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     words = re.findall(r"[a-z]+|\d+", spaced.lower())
-    parts = []
+    parts: list[str] = []
     for word in words:
         match = re.fullmatch(r"(left|right)(.+)", word) or re.fullmatch(r"(.+?)(left|right)", word)
         parts.extend(match.groups() if match else (word,))
