@@ -128,14 +128,14 @@ def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -
     for result, part in zip(results, middle):
         copy_mirrored(result, part, others, mirrored[others])
     if len(chosen):
-        grid = make_grid({name: values[chosen] for name, values in parameters.items()}, images)
-        put_rows(results[0], chosen, sample_images(take_rows(images, chosen), grid))
-        put_rows(results[1], chosen, sample_classes(take_rows(classes, chosen), grid))
+        positions = make_positions({name: values[chosen] for name, values in parameters.items()}, images)
+        put_rows(results[0], chosen, sample_images(take_rows(images, chosen), positions))
+        put_rows(results[1], chosen, sample_classes(take_rows(classes, chosen), positions))
     return results[0], results[1]
 
 
-def make_grid(parameters: Parameters, source: torch.Tensor) -> torch.Tensor:
-    """Return the positions (N, *patch, 3) of N transformed samples in ``source`` (..., Z, Y, X), for ``grid_sample``.
+def make_positions(parameters: Parameters, source: torch.Tensor) -> torch.Tensor:
+    """Return the positions (N, 3, *patch) of N transformed samples in ``source`` (..., Z, Y, X), see ``_sampling``.
 
     They are added up, since a matrix product may be rounded to TF32 on the device, which moves positions by 0.1 voxel.
     """
@@ -144,22 +144,23 @@ def make_grid(parameters: Parameters, source: torch.Tensor) -> torch.Tensor:
     columns = (parameters["matrix"] / half[:, None]).flip(1).to(source.device, non_blocking=True)
     signs = torch.where(parameters["mirrored"], -1.0, 1.0).to(source.device, non_blocking=True)
     z, y, x = (_term(columns[:, :, axis] * signs[:, axis, None], axis, size) for axis, size in enumerate(patch_size))
-    grid = z + y + x
+    positions = z + (y + x)
     rows = parameters["deformed"].nonzero().flatten()
     if len(rows):
         field = _displacements(parameters, rows, source.device)
         index = rows.to(source.device, non_blocking=True)
         for axis in range(3):
-            grid.index_add_(0, index, field[:, axis, ..., None] * columns[index][:, None, None, None, :, axis])
-    return grid
+            own = columns[index][:, :, axis, None, None, None]
+            positions.index_add_(0, index, field[:, axis, None] * own)
+    return positions
 
 
 def _term(column: torch.Tensor, axis: int, size: int) -> torch.Tensor:
-    """Return one axis's part in the positions; (N, 1, 1, 1, 3) with ``size`` in place of the axis."""
+    """Return one axis's part in the positions; (N, 3, 1, 1, 1) with ``size`` in place of the axis."""
     shape = [1, 1, 1, 1, 1]
-    shape[axis + 1] = size
+    shape[axis + 2] = size
     offsets = torch.arange(size, device=column.device) - (size - 1) / 2
-    return offsets.view(shape) * column[:, None, None, None]
+    return offsets.view(shape) * column[:, :, None, None, None]
 
 
 def _displacements(parameters: Parameters, rows: torch.Tensor, device: torch.device) -> torch.Tensor:

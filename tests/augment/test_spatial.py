@@ -97,7 +97,7 @@ def test_vote_is_the_argmax_of_interpolated_indicators() -> None:
     second, first = scores.topk(2, dim=1).values.flip(1).unbind(1)
     clear = first - second > 1e-4
     assert clear.float().mean() > 0.95
-    assert torch.equal(sample_classes(classes, grid)[clear].long(), expected[clear])
+    assert torch.equal(sample_classes(classes, grid.permute(0, 4, 1, 2, 3))[clear].long(), expected[clear])
 
 
 def test_the_vote_on_all_positions_is_that_on_mixed_ones() -> None:
@@ -105,7 +105,9 @@ def test_the_vote_on_all_positions_is_that_on_mixed_ones() -> None:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, 3, (1, 1, 4, 4, 4), generator=generator).float()
     classes = F.interpolate(coarse, scale_factor=5)[:, 0].short()
-    grid = torch.rand(1, 15, 15, 15, 3, generator=generator) * 2.4 - 1.2
-    padded = F.pad(classes, (1,) * 6, value=OUTSIDE_CLASS)
-    everywhere = _vote(padded, grid.view(-1, 3), torch.zeros(15**3, dtype=torch.long))
-    assert torch.equal(sample_classes(classes, grid), everywhere.view(1, 15, 15, 15))
+    positions = torch.rand(2, 3, 15, 15, 15, generator=generator) * 2.4 - 1.2
+    padded = F.pad(classes, (1,) * 6, value=OUTSIDE_CLASS).expand(2, -1, -1, -1).contiguous()
+    x, y, z = (plane.flatten() for plane in positions.unbind(1))
+    everywhere = _vote(padded, (z, y, x), torch.arange(2).repeat_interleave(15**3))
+    found = sample_classes(classes.expand(2, -1, -1, -1).contiguous(), positions)
+    assert torch.equal(found, everywhere.view(2, 15, 15, 15))
