@@ -3,8 +3,8 @@
 nnU-Net interpolates one indicator a class. Only the eight voxels around a position can win, so that a vote among these
 gives the same at a cost that does not grow with the number of classes. Beyond the volume lies what is outside.
 
-Positions are (N, 3, D, H, W), planes of x, y and z as ``grid_sample`` means them: planes of one coordinate each are made
-and read several times as fast as triples.
+Positions are (N, 3, D, H, W), planes of x, y and z as ``grid_sample`` means them: planes of one coordinate each are
+made and read several times as fast as triples.
 """
 
 from itertools import product
@@ -90,7 +90,7 @@ def _coordinate(plane: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _vote(padded: torch.Tensor, positions: tuple[torch.Tensor, ...], rows: torch.Tensor) -> torch.Tensor:
-    """Return the winning class at each of the positions, z, y and x (P,), in the samples ``rows`` (P,) of ``padded``."""
+    """Return the winning class at the positions, z, y and x (P,) each, in the samples ``rows`` (P,) of ``padded``."""
     classes, weights = _corners(padded, positions, rows)
     scores = [weight * (1 + TIE) for weight in weights]
     alike = torch.empty_like(scores[0])

@@ -127,10 +127,12 @@ def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -
     results = tuple(part.new_empty(part.shape) for part in middle)
     for result, part in zip(results, middle):
         copy_mirrored(result, part, others, mirrored[others])
-    if len(chosen):
-        positions = make_positions({name: values[chosen] for name, values in parameters.items()}, images)
-        put_rows(results[0], chosen, sample_images(take_rows(images, chosen), positions))
-        put_rows(results[1], chosen, sample_classes(take_rows(classes, chosen), positions))
+    # On the CPU one after another, since fresh memory of many samples would cost more than it is worth.
+    for rows in chosen.split(1 if images.device.type == "cpu" else len(parameters["applied"])):
+        if len(rows):
+            positions = make_positions({name: values[rows] for name, values in parameters.items()}, images)
+            put_rows(results[0], rows, sample_images(take_rows(images, rows), positions))
+            put_rows(results[1], rows, sample_classes(take_rows(classes, rows), positions))
     return results[0], results[1]
 
 
