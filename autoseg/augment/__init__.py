@@ -30,7 +30,7 @@ class Augmentation(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return augmented images (B, C, Z, Y, X) float32 and classes (B, Z, Y, X) int16, on their device.
 
-        The parameters stay on the CPU. The inputs are not changed, but may be what is returned.
+        The parameters stay on the CPU. The inputs are contiguous and may be changed in place, and returned.
         """
 
 

@@ -30,9 +30,21 @@ def _check_axes(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
+def _check_indices(value: tuple[int, ...]) -> tuple[int, ...]:
+    if any(index < 0 for index in value) or len(set(value)) < len(value):
+        raise ValueError("indices are different ones, from 0")
+    return value
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_check_range)]
 PositiveRange = Annotated[Range, AfterValidator(_check_positive)]
+Indices = Annotated[tuple[int, ...], AfterValidator(_check_indices)]
 Axes = Annotated[tuple[int, ...], AfterValidator(_check_axes)]
+
+
+def select_axes(axes: tuple[int, ...]) -> torch.Tensor:
+    """Return bool (3,): which of the spatial axes are among ``axes``."""
+    return torch.tensor([axis in axes for axis in range(3)])
 
 
 def draw_flags(probability: float, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -58,3 +70,8 @@ def draw_factors(limits: tuple[float, float], shape: tuple[int, ...], generator:
     below = draw_flags(0.5, shape, generator)
     place = torch.rand(shape, generator=generator)
     return torch.where(below, low + (1 - low) * place, 1 + (high - 1) * place)
+
+
+def draw_integers(limits: tuple[int, int], shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Return int64 numbers of ``shape``, uniform between the limits, both included."""
+    return torch.randint(limits[0], limits[1] + 1, shape, generator=generator)

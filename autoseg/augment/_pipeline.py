@@ -1,6 +1,6 @@
 """The augmentations of a plan, one after another.
 
-``sample`` and ``source_shape`` run where batches are read, ``apply`` on the device.
+``sample`` and ``source_sizes`` run where batches are read, ``apply`` on the device.
 """
 
 import json
@@ -12,6 +12,7 @@ import torch
 
 from autoseg.augment import Augmentation, Parameters, load_augmentation
 from autoseg.augment.spatial import crop_centre
+from autoseg.data.labels import OUTSIDE_CLASS
 from autoseg.documents import Document, parse_document
 from autoseg.errors import PlanError
 
@@ -29,8 +30,9 @@ class _Step:
 class Pipeline:
     """A plan's augmentations in their order.
 
-    An augmentation that reads more than the patch also defines ``source_shape(config, parameters, patch_size)``; there
-    can be one of these.
+    An augmentation that reads more than the patch also defines ``source_sizes(config, parameters, patch_size)``; there
+    can be one of these. It then also mirrors the patches, at no cost of its own, if only augmentations that do not care
+    about orientation lie between it and the mirroring.
 
     Raises:
         PlanError: an augmentation is not known, or a second one reads more than the patch.
@@ -39,33 +41,57 @@ class Pipeline:
 
     def __init__(self, components: Sequence[tuple[str, dict[str, Any]]]) -> None:
         self._steps = [_make_step(index, *component) for index, component in enumerate(components)]
-        larger = [step.name for step in self._steps if hasattr(step.augmentation, "source_shape")]
+        larger = [index for index, step in enumerate(self._steps) if hasattr(step.augmentation, "source_sizes")]
         if len(larger) > 1:
-            raise PlanError(f"training.augmentation: {' and '.join(larger)} both enlarge the patch; keep one of them")
+            names = " and ".join(self._steps[index].name for index in larger)
+            raise PlanError(f"training.augmentation: {names} both enlarge the patch; keep one of them")
+        self._larger = larger[0] if larger else None
+        self._mirror = self._find_foldable_mirror()
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> BatchParameters:
         """Draw all parameters for a batch of ``shape`` (B, C, *patch), on the CPU."""
-        return tuple(step.augmentation.sample(step.config, shape, generator) for step in self._steps)
+        drawn = [step.augmentation.sample(step.config, shape, generator) for step in self._steps]
+        if self._larger is not None and self._mirror is not None:
+            mirrored = drawn[self._mirror]["mirrored"]
+            drawn[self._larger]["mirrored"] = mirrored
+            drawn[self._mirror] = {"mirrored": torch.zeros_like(mirrored)}
+        return tuple(drawn)
+
+    def source_sizes(self, parameters: BatchParameters, patch_size: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return, for each sample, the box about the patch's centre that its augmentation looks at."""
+        batch = len(next(iter(parameters[0].values()))) if parameters else 0
+        if self._larger is None:
+            return [tuple(patch_size)] * batch
+        step, drawn = self._steps[self._larger], parameters[self._larger]
+        sizes: list[list[int]] = step.augmentation.source_sizes(step.config, drawn, tuple(patch_size)).tolist()  # type: ignore[attr-defined]
+        return [tuple(size) for size in sizes]
 
     def source_shape(self, parameters: BatchParameters, patch_size: Sequence[int]) -> tuple[int, ...]:
-        """Return the box about the patch's centre that must be loaded: the patch with as many voxels at either side."""
-        shape = tuple(patch_size)
-        for step, drawn in zip(self._steps, parameters):
-            if hasattr(step.augmentation, "source_shape"):
-                shape = step.augmentation.source_shape(step.config, drawn, shape)
-        return shape
+        """Return the box that holds those of all samples: the patch with as many voxels at either side."""
+        return tuple(max(axis) for axis in zip(tuple(patch_size), *self.source_sizes(parameters, patch_size)))
 
     def apply(
         self, images: torch.Tensor, classes: torch.Tensor, parameters: BatchParameters, patch_size: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (B, C, *patch) and classes (B, *patch) from boxes (B, C, *source) and (B, *source).
 
-        The inputs are left as they are, but without any augmentation they may be what is returned.
+        The inputs may be changed in place and returned. What lies outside becomes background at the end.
         """
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             for step, drawn in zip(self._steps, parameters):
                 images, classes = step.augmentation.apply(images, classes, drawn)
-            return crop_centre(images, tuple(patch_size)), crop_centre(classes, tuple(patch_size))
+            images, classes = (crop_centre(part, tuple(patch_size)).contiguous() for part in (images, classes))
+            return images, classes.masked_fill_(classes == OUTSIDE_CLASS, 0)
+
+    def _find_foldable_mirror(self) -> int | None:
+        if self._larger is None:
+            return None
+        for index in range(self._larger + 1, len(self._steps)):
+            if self._steps[index].name == "mirror":
+                return index
+            if not getattr(self._steps[index].augmentation, "COMMUTES_WITH_MIRRORING", False):
+                return None
+        return None
 
 
 def _make_step(index: int, name: str, parameters: dict[str, Any]) -> _Step:

@@ -7,6 +7,8 @@ from autoseg.augment._draw import PositiveRange, Probability, draw_factors, draw
 from autoseg.augment._rows import change_channels, spread
 from autoseg.documents import Document
 
+COMMUTES_WITH_MIRRORING = True
+
 
 class Config(Document):
     """nnU-Net's brightness.
@@ -32,4 +34,4 @@ def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -
     """Multiply the channels by their factors."""
     factor = parameters["factor"]
     applied = parameters["applied"][:, None].expand_as(factor)
-    return change_channels(images, applied, lambda rows, f: rows * spread(f, rows), factor), classes
+    return change_channels(images, applied, lambda rows, f: rows.mul_(spread(f, rows)), factor), classes

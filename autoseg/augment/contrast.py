@@ -1,11 +1,13 @@
-"""Contrast: each channel's distance from its mean is scaled, and its range kept."""
+"""Contrast: each channel's distance from its mean is scaled."""
 
 import torch
 
 from autoseg.augment import Parameters
 from autoseg.augment._draw import PositiveRange, Probability, draw_factors, draw_flags
-from autoseg.augment._rows import change_channels, mean_and_std, range_of, spread
+from autoseg.augment._rows import change_channels, mean_of, range_of, spread
 from autoseg.documents import Document
+
+COMMUTES_WITH_MIRRORING = True
 
 
 class Config(Document):
@@ -13,29 +15,39 @@ class Config(Document):
 
     Attributes:
         probability: of changing a sample.
+        probability_channel: of changing a channel of such a sample.
         factor: range of the factors; below and above 1 are equally likely.
+        preserve_range: whether the result is clipped to the range that the channel had.
     """
 
     probability: Probability = 0.15
+    probability_channel: Probability = 1.0
     factor: PositiveRange = (0.75, 1.25)
+    preserve_range: bool = True
 
 
 def sample(config: Config, shape: tuple[int, ...], generator: torch.Generator) -> Parameters:
-    """Draw which samples are changed, (B,), and the factors, (B, C)."""
+    """Draw which channels are changed, (B, C), and the factors, (B, C); ``preserved``, (B,), is the configuration's."""
+    samples = draw_flags(config.probability, (shape[0], 1), generator)
     return {
-        "applied": draw_flags(config.probability, shape[:1], generator),
+        "applied": samples & draw_flags(config.probability_channel, shape[:2], generator),
         "factor": draw_factors(config.factor, shape[:2], generator),
+        "preserved": torch.full(shape[:1], config.preserve_range),
     }
 
 
 def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale the distances from the mean, and clip to the range that the channel had."""
-    factor = parameters["factor"]
-    applied = parameters["applied"][:, None].expand_as(factor)
-    return change_channels(images, applied, _scale_about_mean, factor), classes
+    """Scale the distances from the mean, and clip if asked to."""
+    change = _scale_and_clip if bool(parameters["preserved"][0]) else _scale
+    return change_channels(images, parameters["applied"], change, parameters["factor"]), classes
 
 
-def _scale_about_mean(rows: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    mean, _ = mean_and_std(rows)
+def _scale(rows: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    factors = spread(factor, rows)
+    shift = mean_of(rows) * (1 - factors)
+    return rows.mul_(factors).add_(shift)
+
+
+def _scale_and_clip(rows: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     low, high = range_of(rows)
-    return torch.lerp(mean, rows, spread(factor, rows)).clamp_(low, high)
+    return _scale(rows, factor).clamp_(low, high)

@@ -13,6 +13,8 @@ from autoseg.documents import Document
 EPSILON = 1e-7
 """The least range and deviation that is divided by, as in batchgeneratorsv2."""
 
+COMMUTES_WITH_MIRRORING = True
+
 
 class Config(Document):
     """nnU-Net's gamma; its inverted one has probability 0.1.

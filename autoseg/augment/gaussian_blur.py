@@ -10,6 +10,8 @@ from autoseg.documents import Document
 TRUNCATE = 6.0
 """Width of the kernel in standard deviations (batchgeneratorsv2); it is rounded to an odd number of voxels."""
 
+COMMUTES_WITH_MIRRORING = True
+
 
 class Config(Document):
     """nnU-Net's blur.
@@ -18,18 +20,22 @@ class Config(Document):
         probability: of changing a sample.
         probability_channel: of changing a channel of such a sample.
         sigma: range of the standard deviation in voxels.
+        axes_alike: whether one deviation serves all axes of a channel.
     """
 
     probability: Probability = 0.2
     probability_channel: Probability = 0.5
     sigma: PositiveRange = (0.5, 1.0)
+    axes_alike: bool = False
 
 
 def sample(config: Config, shape: tuple[int, ...], generator: torch.Generator) -> Parameters:
     """Draw which channels are changed, (B, C), and their deviations, (B, C, 3)."""
     samples = draw_flags(config.probability, (shape[0], 1), generator)
     channels = draw_flags(config.probability_channel, shape[:2], generator)
-    return {"applied": samples & channels, "sigma": draw_uniform(config.sigma, (*shape[:2], 3), generator)}
+    sigma = draw_uniform(config.sigma, (*shape[:2], 3), generator)
+    sigma = sigma[..., :1].expand_as(sigma).clone() if config.axes_alike else sigma
+    return {"applied": samples & channels, "sigma": sigma}
 
 
 def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,8 +4,11 @@ import torch
 
 from autoseg.augment import Parameters
 from autoseg.augment._draw import Probability, Range, draw_flags, draw_uniform
+from autoseg.augment._noise import draw_noise, draw_seeds
 from autoseg.augment._rows import change_samples
 from autoseg.documents import Document
+
+COMMUTES_WITH_MIRRORING = True
 
 
 class Config(Document):
@@ -25,7 +28,7 @@ def sample(config: Config, shape: tuple[int, ...], generator: torch.Generator) -
     return {
         "applied": draw_flags(config.probability, shape[:1], generator),
         "sigma": draw_uniform(config.sigma, shape[:1], generator),
-        "seed": torch.randint(2**62, shape[:1], generator=generator),
+        "seed": draw_seeds(shape[0], generator),
     }
 
 
@@ -35,19 +38,6 @@ def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -
 
     def add_noise(rows: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         noise = draw_noise(rows, parameters["seed"][applied])
-        return torch.addcmul(rows, noise, sigma.view(-1, 1, 1, 1, 1))
+        return rows.addcmul_(noise, sigma.view(-1, 1, 1, 1, 1))
 
     return change_samples(images, applied, add_noise, parameters["sigma"]), classes
-
-
-def draw_noise(rows: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-    """Return standard normal noise like ``rows`` (N, C, Z, Y, X), each row from its own seed; seeds are on the CPU.
-
-    The loop is over the few noisy samples: torch's generators fill one stream at a time, and noise that did not depend
-    on a sample alone would change with the batch around it.
-    """
-    noise = torch.empty_like(rows, memory_format=torch.contiguous_format)
-    generator = torch.Generator(rows.device)
-    for row, seed in zip(noise, seeds.tolist()):
-        row.normal_(generator=generator.manual_seed(seed))
-    return noise

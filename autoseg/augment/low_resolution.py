@@ -3,9 +3,11 @@
 import torch
 
 from autoseg.augment import Parameters
-from autoseg.augment._draw import Axes, PositiveRange, Probability, draw_flags, draw_uniform
+from autoseg.augment._draw import Axes, PositiveRange, Probability, draw_flags, draw_uniform, select_axes
 from autoseg.augment._matrices import filter_channels
 from autoseg.documents import Document
+
+COMMUTES_WITH_MIRRORING = True
 
 
 class Config(Document):
@@ -29,7 +31,7 @@ def sample(config: Config, shape: tuple[int, ...], generator: torch.Generator) -
     samples = draw_flags(config.probability, (shape[0], 1), generator)
     channels = draw_flags(config.probability_channel, shape[:2], generator)
     scale = draw_uniform(config.scale, (*shape[:2], 1), generator)
-    allowed = torch.tensor([axis in config.axes for axis in range(3)])
+    allowed = select_axes(config.axes)
     return {"applied": samples & channels, "scale": torch.where(allowed, scale, 1.0)}
 
 

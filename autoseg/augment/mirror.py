@@ -3,8 +3,8 @@
 import torch
 
 from autoseg.augment import Parameters
-from autoseg.augment._draw import Axes, Probability, draw_flags
-from autoseg.augment._rows import take_rows
+from autoseg.augment._draw import Axes, Probability, draw_flags, select_axes
+from autoseg.augment._rows import copy_mirrored
 from autoseg.documents import Document
 
 
@@ -22,21 +22,17 @@ class Config(Document):
 
 def sample(config: Config, shape: tuple[int, ...], generator: torch.Generator) -> Parameters:
     """Draw which samples are mirrored along which axis, (B, 3)."""
-    allowed = torch.tensor([axis in config.axes for axis in range(3)])
+    allowed = select_axes(config.axes)
     return {"mirrored": draw_flags(config.probability, (shape[0], 3), generator) & allowed}
 
 
 def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mirror images and classes. The loop is over the at most seven combinations of axes."""
+    """Mirror images and classes."""
     mirrored = parameters["mirrored"]
     if not mirrored.any():
         return images, classes
-    new_images, new_classes = images.clone(), classes.clone()
-    for flags in {tuple(row) for row in mirrored.tolist()}:
-        rows = (mirrored == torch.tensor(flags)).all(1).nonzero().flatten()
-        index = rows.to(images.device, non_blocking=True)
-        flipped = [axis - 3 for axis, flag in enumerate(flags) if flag]
-        if flipped:
-            new_images.index_copy_(0, index, take_rows(images, rows).flip(flipped))
-            new_classes.index_copy_(0, index, take_rows(classes, rows).flip(flipped))
-    return new_images, new_classes
+    rows = torch.arange(len(mirrored))
+    results = torch.empty_like(images), torch.empty_like(classes)
+    for result, source in zip(results, (images, classes)):
+        copy_mirrored(result, source, rows, mirrored)
+    return results

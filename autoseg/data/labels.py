@@ -17,6 +17,7 @@ from autoseg.documents import Document
 from autoseg.errors import VolumeError
 
 IGNORED_CLASS = -1
+OUTSIDE_CLASS = -3  # background outside the image or its nonzero mask, told apart only until a batch is augmented
 IGNORE_NAME = "ignore"
 ROUNDING = 1e-3  # files store labels as scaled floats, so that a 1 may read as 0.99999997
 UNDECLARED = -2

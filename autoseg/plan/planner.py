@@ -5,13 +5,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoseg.augment import load_augmentation
 from autoseg.documents import Document, content_hash, parse_document
 from autoseg.errors import PlanError
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.losses import load_loss
 from autoseg.networks import Architecture, load_architecture
 from autoseg.plan import rules
+from autoseg.plan.augmentation import explain_augmentation, make_recipe, setting_of
 from autoseg.plan.memory import Cost, Workload, measure_cost
 from autoseg.plan.patch_size import Choice, Fit, choose_by_memory, choose_by_voxels, choose_low_resolution
 from autoseg.plan.plan import SCHEMA, Plan
@@ -64,7 +64,7 @@ def make_plan(
     outcome = replace(outcome, choice=choice)
     decisions = Decisions(recipe, module.TRAINING, fingerprint, outcome.grid, outcome.full_grid, choice,
                           outcome.batch_dice, cost, budget_gb, downsample)  # fmt: skip
-    content = {
+    content: dict[str, Any] = {
         "schema": SCHEMA,
         "name": name or recipe.name,
         "dataset": _dataset(fingerprint),
@@ -72,10 +72,14 @@ def make_plan(
         "preprocessing": _preprocessing(fingerprint, outcome.grid, downsample),
         "network": {"architecture": recipe.architecture, "config": choice.fit.config.model_dump(mode="json")},
         "training": _training(module, outcome, cost),
-        "prediction": _prediction(recipe.dimensions),
+        "prediction": {"tile_step": rules.TILE_STEP, "surface_tolerance_mm": rules.SURFACE_TOLERANCE_MM},
         "estimate": cost.estimate.model_dump(mode="json"),
         "rationale": explain(decisions),
     }
+    setting = setting_of(content)
+    content["training"]["augmentation"] = make_recipe(rules.AUGMENTATION, setting)
+    content["prediction"]["mirror_axes"] = setting.free_axes
+    content["rationale"]["training.augmentation"] = explain_augmentation(setting)
     return parse_document(json.dumps(content), Plan, where=f"plan {content['name']}")
 
 
@@ -139,38 +143,6 @@ def _needless_low_resolution(choice: Choice, grid: Grid) -> str:
         f"low resolution: a patch of {times(choice.fit.patch_size)} voxels shows {shown:.0%} of the median image, so "
         f"that coarser images would gain too little; the plan at full resolution is enough"
     )
-
-
-def default_augmentation(patch_size: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return nnU-Net's augmentations, in its order, for a patch."""
-    return [{**augmentation_entry(name, patch_size), **changes} for name, changes in rules.AUGMENTATION]
-
-
-def augmentation_entry(name: str, patch_size: tuple[int, ...]) -> dict[str, Any]:
-    """Return an augmentation's section of a plan: its defaults, with rotations that suit the patch's form."""
-    module = load_augmentation(name)
-    config = module.Config().model_dump(mode="json")
-    in_plane = len(patch_size) == 2 or is_flat(patch_size)
-    if "rotation_degrees" in config:
-        config["rotation_degrees"] = list(rotation_degrees(patch_size))
-    if in_plane and "scaling_axes" in config:
-        config["scaling_axes"] = [1, 2]
-    if in_plane and name in rules.IN_PLANE_WHERE_FLAT or len(patch_size) == 2 and name == "mirror":
-        config["axes"] = [1, 2]
-    return {"name": name, **config}
-
-
-def is_flat(patch_size: tuple[int, ...]) -> bool:
-    """Return whether a patch is augmented within its slices only, since it has few of them."""
-    return max(patch_size) / patch_size[0] > rules.FLAT_PATCH
-
-
-def rotation_degrees(patch_size: tuple[int, ...]) -> tuple[float, ...]:
-    """Return the half-ranges of rotation: within the slices only in 2-D and where the patch is flat."""
-    if len(patch_size) == 2:
-        is_long = max(patch_size) / min(patch_size) > rules.LONG_SLICE
-        return rules.LONG_SLICE_ROTATION_DEGREES if is_long else rules.FLAT_ROTATION_DEGREES
-    return rules.FLAT_ROTATION_DEGREES if is_flat(patch_size) else rules.ROTATION_DEGREES
 
 
 def loss_entry(name: str, *, batch_dice: bool) -> dict[str, Any]:
@@ -266,9 +238,8 @@ def normalization_of(fingerprint: Fingerprint, channel: int) -> dict[str, Any]:
 
 def _training(module: Architecture, outcome: Outcome, cost: Cost) -> dict[str, Any]:
     choice = outcome.choice
-    patch_size = choice.fit.patch_size
     return {
-        "patch_size": list(patch_size),
+        "patch_size": list(choice.fit.patch_size),
         "batch_size": choice.batch_size,
         "epochs": rules.EPOCHS,
         "iterations_per_epoch": rules.ITERATIONS_PER_EPOCH,
@@ -276,18 +247,9 @@ def _training(module: Architecture, outcome: Outcome, cost: Cost) -> dict[str, A
         "loss": loss_entry(rules.LOSS, batch_dice=outcome.batch_dice),
         "optimizer": module.TRAINING.optimizer,
         "schedule": module.TRAINING.schedule,
-        "augmentation": default_augmentation(patch_size),
         "foreground_oversampling": rules.FOREGROUND_OVERSAMPLING,
         "deep_supervision": cost.num_outputs > 1,
         "gradient_clip": module.TRAINING.gradient_clip,
         "precision": rules.PRECISION,
         "seed": 0,
-    }
-
-
-def _prediction(dimensions: int) -> dict[str, Any]:
-    return {
-        "tile_step": rules.TILE_STEP,
-        "mirror_axes": [1, 2] if dimensions == 2 else [0, 1, 2],
-        "surface_tolerance_mm": rules.SURFACE_TOLERANCE_MM,
     }

@@ -146,7 +146,6 @@ def _explain_training(decisions: Decisions) -> dict[str, str]:
         "training.schedule": f"Recommended for the architecture: {defaults.source}.",
         "training.epochs": f"nnU-Net's full length: {rules.EPOCHS} epochs of {rules.ITERATIONS_PER_EPOCH} iterations.",
         "training.loss": f"Dice and cross-entropy, nnU-Net's loss; {_explain_dice(decisions)}",
-        "training.augmentation": f"nnU-Net's augmentations. {_explain_rotation(decisions.choice.fit.patch_size)}",
         "training.deep_supervision": f"The network gives logits at {cost.num_outputs} resolution(s).",
         "training.precision": "bf16 halves the activations' memory and needs no scaling of the loss.",
         "estimate": explain_cost(cost, decisions.memory_gb),
@@ -173,13 +172,3 @@ def _explain_dice(decisions: Decisions) -> str:
             "Dice is taken over the whole batch, since a patch shows less than a quarter of an image (nnU-Net's rule)."
         )
     return "Dice is taken for each sample, since a patch shows a good part of an image (nnU-Net's rule)."
-
-
-def _explain_rotation(patch_size: tuple[int, ...]) -> str:
-    if len(patch_size) == 2:
-        return "Slices are rotated in their plane."
-    if max(patch_size) / patch_size[0] > rules.FLAT_PATCH:
-        return (
-            f"The patch is over {rules.FLAT_PATCH:g} times as long as thick, so it is rotated within its slices only."
-        )
-    return "The patch is not flat, so it is rotated about all axes."

@@ -106,14 +106,8 @@ LOSS = "dice_ce"
 PRECISION = "bf16"
 """bf16 needs no loss scaling, and CPUs compute it too; nnU-Net uses fp16 on GPUs only."""
 
-AUGMENTATION: tuple[tuple[str, dict[str, object]], ...] = (
-    ("spatial", {}), ("gaussian_noise", {}), ("gaussian_blur", {}), ("brightness", {}), ("contrast", {}),
-    ("low_resolution", {}), ("gamma", {"invert": True, "probability": 0.1}), ("gamma", {}), ("mirror", {}),
-)  # fmt: skip
-"""Augmentations in the order in which they are applied, and what differs from their defaults (nnU-Net)."""
-
-IN_PLANE_WHERE_FLAT = ("low_resolution",)
-"""Augmentations that leave the first axis of flat patches alone (nnU-Net: ignore_axes)."""
+AUGMENTATION = "nnunet"
+"""The recipe of augmentations; see augmentation.py."""
 
 FLAT_PATCH = 3.0
 """Ratio of the longest patch axis to the first above which patches are rotated within their slices only (nnU-Net)."""
@@ -123,6 +117,9 @@ ROTATION_DEGREES = (30.0, 30.0, 30.0)
 
 FLAT_ROTATION_DEGREES = (180.0, 0.0, 0.0)
 """The same for flat patches (nnU-Net: dummy 2-D augmentation) and for slices."""
+
+SIDED_ROTATION_DEGREES = (30.0, 0.0, 0.0)
+"""The same where left and right must be told apart (autoseg's own; nnU-Net mixes them)."""
 
 LONG_SLICE = 1.5
 """Ratio of the sides of a slice's patch above which it is rotated less (nnU-Net)."""

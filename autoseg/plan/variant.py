@@ -8,10 +8,11 @@ from autoseg.documents import parse_document
 from autoseg.errors import AutosegError, DocumentError, PlanError, nearest
 from autoseg.networks import load_architecture
 from autoseg.plan import rules
+from autoseg.plan.augmentation import adapt, augmentation_entry, make_recipe, setting_of
 from autoseg.plan.memory import Workload, measure_cost
 from autoseg.plan.optimization import Adam, AdamW, Cosine, Poly, RmsProp, Sgd
 from autoseg.plan.plan import Estimate, Plan
-from autoseg.plan.planner import augmentation_entry, loss_entry, rotation_degrees
+from autoseg.plan.planner import loss_entry
 from autoseg.plan.rationale import times
 
 Content = dict[str, Any]
@@ -88,9 +89,8 @@ def _assign(content: Content, key: str, value: Any) -> None:
     if _selects_component(key):
         topic = ".".join(parents)
         _swap_component(content, parents, value)
-    elif key == "training.augmentation" and isinstance(value, list):
-        patch_size = tuple(content["training"]["patch_size"])
-        owner[index] = [augmentation_entry(v, patch_size) if isinstance(v, str) else v for v in value]
+    elif key == "training.augmentation":
+        owner[index] = _augmentation(content, value)
     content["rationale"][topic] = f"{last} was set to {json.dumps(value)} by hand; it was {_short(old)}."
 
 
@@ -138,7 +138,17 @@ def _swap_component(content: Content, section: Sequence[str], name: Any) -> None
         found = _choose(_SCHEDULES, name, "schedule")
         training["schedule"] = found().model_dump(mode="json")
     elif kind == "augmentation":
-        training["augmentation"][int(section[2])] = augmentation_entry(str(name), tuple(training["patch_size"]))
+        training["augmentation"][int(section[2])] = augmentation_entry(str(name), setting_of(content))
+
+
+def _augmentation(content: Content, value: Any) -> Any:
+    """Return the list of augmentations that a recipe's name, or a list of names and sections, means."""
+    setting = setting_of(content)
+    if isinstance(value, str):
+        return make_recipe(value, setting)
+    if not isinstance(value, list):
+        return value  # reported when the whole plan is validated
+    return [augmentation_entry(one, setting) if isinstance(one, str) else one for one in value]
 
 
 def _optimizer_entry(name: Any, learning_rate: float | None = None) -> Content:
@@ -167,19 +177,12 @@ def _follow_downsample(content: Content, plan: Plan, parsed: Content) -> None:
 
 
 def _follow_grid(content: Content, plan: Plan, parsed: Content) -> None:
-    """Derive the network and the rotations again for another patch size, spacing or architecture."""
+    """Derive the network and the augmentation again for another patch size, spacing or architecture."""
     training, network = content["training"], content["network"]
     patch_size = training["patch_size"]
     if not _are_sizes(patch_size):
         return  # reported when the whole plan is validated
-    old_rotation, new_rotation = rotation_degrees(plan.training.patch_size), rotation_degrees(tuple(patch_size))
-    for entry in training["augmentation"]:
-        if (
-            isinstance(entry, dict)
-            and entry.get("rotation_degrees") == list(old_rotation)
-            and not _sets(parsed, "training.augmentation")
-        ):
-            entry["rotation_degrees"] = list(new_rotation)
+    _follow_setting(content, plan, parsed)
     causes = ("training.patch_size", "preprocessing.spacing", "preprocessing.downsample", "network.architecture")
     if _sets(parsed, "network.config") or not any(_sets(parsed, cause) for cause in causes):
         return
@@ -192,6 +195,18 @@ def _follow_grid(content: Content, plan: Plan, parsed: Content) -> None:
         del content["rationale"][stale]
     reason = f"Derived again for patches of {times(patch_size)} voxels of {times(spacing)} mm."
     content["rationale"]["network.config"] = reason
+
+
+def _follow_setting(content: Content, plan: Plan, parsed: Content) -> None:
+    """Adapt the augmentations to another patch size or normalisation; sections that were set by hand stay."""
+    given = parsed.get("training.augmentation")
+    by_hand = any(key.startswith("training.augmentation.") for key in parsed)
+    by_hand = by_hand or (isinstance(given, list) and not all(isinstance(one, str) for one in given))
+    entries = content["training"]["augmentation"]
+    if by_hand or not isinstance(entries, list):
+        return
+    old = setting_of(json.loads(plan.model_dump_json(by_alias=True)))
+    content["training"]["augmentation"] = adapt(entries, old, setting_of(content))
 
 
 def _follow_length(content: Content, plan: Plan, parsed: Content) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from autoseg.data.crop import Box, nonzero_box, nonzero_mask
 from autoseg.data.dataset import Case
-from autoseg.data.labels import Labels
+from autoseg.data.labels import OUTSIDE_CLASS, Labels
 from autoseg.data.volumes import (
     Geometry,
     align,
@@ -80,7 +80,7 @@ class PreprocessedCase:
 
     Attributes:
         image: float32 (C, Z, Y, X).
-        classes: int16 (Z, Y, X), -1 ignored; None without a label.
+        classes: int16 (Z, Y, X), -1 ignored, background outside a mask OUTSIDE_CLASS; None without a label.
         properties: where it comes from.
     """
 
@@ -108,7 +108,10 @@ def preprocess_case(case: Case, plan: Plan, *, with_label: bool = True) -> Prepr
     image = np.ascontiguousarray(image[:, *properties.slices])
     classes = None if label_path is None else _read_classes(label_path, case, plan, properties)
     schemes = plan.preprocessing.normalization
-    normalize(image, schemes, nonzero_mask(image) if any(s.use_mask for s in schemes) else None)
+    mask = nonzero_mask(image) if any(scheme.use_mask for scheme in schemes) else None
+    normalize(image, schemes, mask)
+    if classes is not None and mask is not None:
+        classes[(classes == 0) & ~mask] = OUTSIDE_CLASS
     return _resample(image, classes, properties, plan.preprocessing)
 
 

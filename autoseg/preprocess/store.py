@@ -106,7 +106,7 @@ class CaseStore:
         return _open(self._path(name, ".b2nd"))
 
     def classes(self, name: str) -> Any:
-        """Open the classes, a blosc2 array int16 (Z, Y, X), -1 ignored.
+        """Open the classes, a blosc2 array int16 (Z, Y, X), -1 ignored, background outside a mask OUTSIDE_CLASS.
 
         Raises:
             WorkspaceError: the file is missing or damaged.

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from autoseg.augment._pipeline import BatchParameters, Pipeline
+from autoseg.data.labels import OUTSIDE_CLASS
 from autoseg.errors import AutosegError, TrainingError
 from autoseg.preprocess.store import CaseStore
 from autoseg.train.patches import (
@@ -55,7 +56,7 @@ class Batch:
 
     Attributes:
         images: float32 (B, C, *source), the source box being the patch with the margin that the augmentation needs.
-        classes: int16 (B, *source).
+        classes: int16 (B, *source). What lies outside is OUTSIDE_CLASS if the batch is augmented, else background.
         parameters: what the augmentation drew, or None without augmentation.
     """
 
@@ -66,7 +67,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the batches of one stream are made; ``pipeline`` is None where nothing is augmented."""
+    """How the batches of one stream are made; ``pipeline`` is None where nothing is augmented.
+
+    Processes that train together have different ``rank``, and with it other patches and augmentations. With
+    ``augmented`` the reading threads augment too, and what is yielded is the finished batch.
+    """
 
     cases: tuple[str, ...]
     purpose: Purpose
@@ -76,6 +81,8 @@ class Sampling:
     foreground_oversampling: float
     seed: int
     pipeline: Pipeline | None
+    rank: int = 0
+    augmented: bool = False
 
 
 @dataclass
@@ -96,11 +103,11 @@ class CaseCache:
     def read_into(self, case: str, box: Box, image: NDArray[np.float32], classes: NDArray[np.int16]) -> None:
         """Fill ``image`` (C, *source) and ``classes`` (*source) from a box of the case.
 
-        What lies outside the image is 0 in the image and background in the classes. Not ignored: the network meets the
-        same padding when it predicts a small image, and must call it background.
+        What lies outside the image is 0 in the image and OUTSIDE_CLASS in the classes. It will count as background and
+        not be ignored: the network meets the same padding when it predicts a small image, and must call it background.
         """
-        _fill(classes, self._array(case, "classes", self.store.classes), box)
-        _fill(image, self._array(case, "image", self.store.image), box)
+        _fill(classes, self._array(case, "classes", self.store.classes), box, OUTSIDE_CLASS)
+        _fill(image, self._array(case, "image", self.store.image), box, 0)
 
     def _foreground(self, case: str) -> Mapping[int, NDArray[np.integer]]:
         kept: Mapping[int, NDArray[np.integer]] | None = self.kept.get((case, "foreground"))
@@ -162,19 +169,24 @@ def stream_batches(
                 return
             for sample in waiting[0].samples:
                 sample.result()
-            yield waiting.popleft().batch
+            augmented = waiting[0].augmented
+            batch = waiting[0].batch if augmented is None else augmented.result()
+            waiting.popleft()
+            yield batch
     finally:
         for pending in waiting:
-            for sample in pending.samples:
-                sample.cancel()
+            for job in (*pending.samples, pending.augmented):
+                if job is not None:
+                    job.cancel()
 
 
 @dataclass(frozen=True)
 class _PendingBatch:
-    """A batch whose tensors the threads are filling."""
+    """A batch whose tensors the threads are filling, and the augmented one if they augment it too."""
 
     batch: Batch
     samples: list["Future[None]"]
+    augmented: "Future[Batch] | None"
 
 
 def _submit(
@@ -182,35 +194,57 @@ def _submit(
 ) -> _PendingBatch:
     """Draw the augmentation first, since it says how large a box is needed; then let the threads read."""
     shape = (sampling.batch_size, sampling.num_channels, *sampling.patch_size)
-    parameters, source = _draw_augmentation(request, sampling, shape)
+    parameters, boxes = _draw_augmentation(request, sampling, shape)
+    source = tuple(max(sizes) for sizes in zip(*boxes))
     images = torch.empty((*shape[:2], *source), dtype=torch.float32, pin_memory=pin_memory)
     classes = torch.empty((shape[0], *source), dtype=torch.int16, pin_memory=pin_memory)
     batch = Batch(images, classes, parameters)
-    samples = range(sampling.batch_size)
-    return _PendingBatch(batch, [pool.submit(_read_sample, request, s, sampling, cache, batch) for s in samples])
+    jobs = [pool.submit(_read_sample, request, *job, sampling, cache, batch) for job in enumerate(boxes)]
+    # The pool begins its jobs in order, so the one that waits for the others never keeps them from being begun.
+    augmented = pool.submit(_augment, batch, jobs, sampling, pin_memory) if sampling.augmented else None
+    return _PendingBatch(batch, jobs, augmented)
+
+
+def _augment(batch: Batch, samples: list["Future[None]"], sampling: Sampling, pin_memory: bool) -> Batch:
+    """Augment a batch on the CPU as soon as its samples are read."""
+    for sample in samples:
+        sample.result()
+    if sampling.pipeline is None or batch.parameters is None:
+        return batch
+    images, classes = sampling.pipeline.apply(batch.images, batch.classes, batch.parameters, sampling.patch_size)
+    if pin_memory:
+        images, classes = images.pin_memory(), classes.pin_memory()
+    return Batch(images, classes, None)
 
 
 def _draw_augmentation(
     request: BatchRequest, sampling: Sampling, shape: tuple[int, ...]
-) -> tuple[BatchParameters | None, Voxel]:
+) -> tuple[BatchParameters | None, list[Voxel]]:
+    """Return what was drawn for a batch, and the box that each sample needs."""
     if sampling.pipeline is None:
-        return None, sampling.patch_size
-    generator = torch.Generator().manual_seed(
-        make_seed(sampling.seed, "augmentation", request.epoch, request.iteration)
+        return None, [sampling.patch_size] * sampling.batch_size
+    number = make_seed(sampling.seed, "augmentation", request.epoch, request.iteration, sampling.rank)
+    parameters = sampling.pipeline.sample(shape, torch.Generator().manual_seed(number))
+    return parameters, sampling.pipeline.source_sizes(parameters, sampling.patch_size)
+
+
+def _read_sample(
+    request: BatchRequest, sample: int, size: Voxel, sampling: Sampling, cache: CaseCache, batch: Batch
+) -> None:
+    """Read a box of ``size`` into the middle of the sample's place in the batch, whose rim stays empty."""
+    rng = make_generator(
+        sampling.seed, sampling.purpose, request.epoch, request.iteration, sample, sampling.rank
     )
-    parameters = sampling.pipeline.sample(shape, generator)
-    return parameters, tuple(sampling.pipeline.source_shape(parameters, sampling.patch_size))
-
-
-def _read_sample(request: BatchRequest, sample: int, sampling: Sampling, cache: CaseCache, batch: Batch) -> None:
-    rng = make_generator(sampling.seed, sampling.purpose, request.epoch, request.iteration, sample)
     forced = is_forced(sample, sampling.batch_size, sampling.foreground_oversampling)
     case = draw_case(sampling.cases, rng)
     try:
         patch = draw_patch(case, cache.geography(case), sampling.patch_size, rng, forced=forced)
-        source = tuple(batch.classes.shape[1:])
-        box = box_around(patch, sampling.patch_size, source)
-        cache.read_into(case, box, batch.images[sample].numpy(), batch.classes[sample].numpy())
+        image, classes = batch.images[sample].numpy(), batch.classes[sample].numpy()
+        middle = _empty_rim(image, classes, size)
+        box = box_around(patch, sampling.patch_size, size)
+        cache.read_into(case, box, image[:, *middle], classes[middle])
+        if batch.parameters is None:
+            classes[classes == OUTSIDE_CLASS] = 0
     except AutosegError as error:
         raise TrainingError(f"case {case}: {error}") from error
     except Exception as error:
@@ -220,15 +254,27 @@ def _read_sample(request: BatchRequest, sample: int, sampling: Sampling, cache: 
         ) from error
 
 
-def _fill(target: NDArray[Any], source: Any, box: Box) -> None:
-    """Copy a box of ``source`` into ``target``; both may have leading axes; what lies outside becomes 0."""
+def _empty_rim(image: NDArray[np.float32], classes: NDArray[np.int16], size: Voxel) -> Box:
+    """Return the middle of ``size`` of a sample's arrays, and set what lies around it to what is outside an image."""
+    middle = tuple(slice((whole - part) // 2, (whole - part) // 2 + part) for whole, part in zip(classes.shape, size))
+    for axis, part in enumerate(middle):
+        inner = middle[:axis]  # what was set already is left out
+        for rim in (slice(None, part.start), slice(part.stop, None)):
+            where = (*inner, rim)
+            image[(slice(None), *where)] = 0
+            classes[where] = OUTSIDE_CLASS
+    return middle
+
+
+def _fill(target: NDArray[Any], source: Any, box: Box, outside: int) -> None:
+    """Copy a box of ``source`` into ``target``; both may have leading axes; what lies outside becomes ``outside``."""
     extents = source.shape[-len(box) :]
     inside = [slice(max(part.start, 0), min(part.stop, extent)) for part, extent in zip(box, extents)]
     if any(part.start >= part.stop for part in inside):
-        target[...] = 0
+        target[...] = outside
         return
     there = tuple(slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(inside, box))
     if tuple(box) != tuple(inside):
-        target[...] = 0
+        target[...] = outside
     lead = (slice(None),) * (len(source.shape) - len(box))
     target[lead + there] = source[lead + tuple(inside)]

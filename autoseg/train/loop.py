@@ -18,11 +18,12 @@ from torch import nn
 
 from autoseg.augment._pipeline import Pipeline
 from autoseg.data.splits import Fold
-from autoseg.documents import write_document
-from autoseg.errors import TrainingError
+from autoseg.documents import read_document, write_document
+from autoseg.errors import DocumentError, TrainingError
 from autoseg.losses._deep_supervision import build_loss
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.store import CaseStore, remove_stale
+from autoseg.train.ahead import AugmentDevice, Place, choose_place, stay_ahead, time_iterations
 from autoseg.train.device import (
     DTYPES,
     Precision,
@@ -93,6 +94,7 @@ def train_fold(
     *,
     device: torch.device,
     num_workers: int,
+    augment_device: AugmentDevice = "auto",
     on_event: OnEvent = lambda event: None,
 ) -> None:
     """Train one fold in ``run_folder``, from its last checkpoint if there is one; return at once if it is finished.
@@ -116,11 +118,14 @@ def train_fold(
             if checkpoint is not None:
                 restore_state(state, checkpoint)
             record = make_run_record(device, setup.precision, state.network, num_workers)
-            write_document(run_folder / "run.json", record)
-            batches = make_batches(setup, state.epoch, fold, CaseCache(store), pool)
+            cache = CaseCache(store)
+            place, reason = find_place(augment_device, run_folder, state, setup, fold, cache, pool)
+            write_document(run_folder / "run.json", record.model_copy(update={"augmented_on": place}))
+            batches = make_batches(setup, state.epoch, fold, cache, pool, place=place)
             log = TrainingLog(run_folder, state.history)
             with closing(log), closing(batches.training), closing(batches.validation):
                 _log_start(log, setup, state, record, problems)
+                log.write(reason)
                 run_epochs(state, setup, batches, run_folder, log)
 
 
@@ -154,7 +159,62 @@ def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFl
     )
 
 
-def make_batches(setup: Setup, first_epoch: int, fold: Fold, cache: CaseCache, pool: ThreadPoolExecutor) -> Batches:
+def find_place(
+    wanted: AugmentDevice,
+    run_folder: Path,
+    state: TrainState,
+    setup: Setup,
+    fold: Fold,
+    cache: CaseCache,
+    pool: ThreadPoolExecutor,
+) -> tuple[Place, str]:
+    """Return where batches are augmented, and a sentence that says why.
+
+    ``auto`` is where it was before if the training goes on; else on a CUDA device what takes less time, in iterations
+    after which everything is as before; else the device.
+    """
+    if wanted != "auto":
+        return wanted, f"augmenting on the {wanted}, as asked for"
+    if state.epoch and (before := _previous_place(run_folder)):
+        return before, f"augmenting on the {before}, as before"
+    if setup.device.type != "cuda" or not setup.plan.training.augmentation:
+        return "device", "augmenting on the device"
+
+    def measure(place: Place) -> float:
+        with closing(make_batches(setup, 0, fold, cache, pool, place=place).training) as batches:
+            return time_iterations(batches, lambda batch: _try_step(state, setup, batch), setup.device)
+
+    buffers = {name: value.clone() for name, value in state.network.named_buffers()}
+    with seeded_epoch(setup.plan.training.seed, 0, setup.device):
+        found = choose_place(measure)
+    for name, value in state.network.named_buffers():
+        value.copy_(buffers[name])
+    return found
+
+
+def _previous_place(run_folder: Path) -> Place | None:
+    try:
+        return read_document(run_folder / "run.json", RunRecord).augmented_on
+    except DocumentError:
+        return None
+
+
+def _try_step(state: TrainState, setup: Setup, batch: Batch) -> None:
+    """Do the work of a step, but change no weight."""
+    images, classes = _move(batch, setup)
+    setup.loss(_compute_logits(state.network, images, setup), classes).backward()
+    state.network.zero_grad(set_to_none=True)
+
+
+def make_batches(
+    setup: Setup,
+    first_epoch: int,
+    fold: Fold,
+    cache: CaseCache,
+    pool: ThreadPoolExecutor,
+    *,
+    place: Place = "device",
+) -> Batches:
     """Return the streams of all batches from ``first_epoch`` on, so that reading ahead does not stop at an epoch's end.
 
     The validation batches of every epoch are those of epoch 0: its loss is comparable from epoch to epoch.
@@ -171,16 +231,18 @@ def make_batches(setup: Setup, first_epoch: int, fold: Fold, cache: CaseCache, p
         foreground_oversampling=section.foreground_oversampling,
         seed=section.seed,
         pipeline=setup.augmentation,
+        augmented=place == "cpu",
     )
-    validation = replace(training, cases=fold.validation, purpose="validation", pipeline=None)
+    validation = replace(training, cases=fold.validation, purpose="validation", pipeline=None, augmented=False)
     pinned = setup.device.type == "cuda"
     to_train = (BatchRequest(*key) for key in product(epochs, range(section.iterations_per_epoch)))
     to_validate = (BatchRequest(0, iteration) for _, iteration in product(epochs, range(num_validation)))
-    return Batches(
-        stream_batches(to_train, training, cache, pool, pin_memory=pinned),
-        stream_batches(to_validate, validation, cache, pool, pin_memory=pinned),
-        num_validation,
+    streams = (
+        stream_batches(*stream, cache, pool, pin_memory=pinned)
+        for stream in ((to_train, training), (to_validate, validation))
     )
+    ahead = (stay_ahead(stream, lambda batch: Batch(*_move(batch, setup), None), setup.device) for stream in streams)
+    return Batches(*ahead, num_validation)
 
 
 def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Path, log: TrainingLog) -> None:

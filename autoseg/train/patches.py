@@ -39,20 +39,22 @@ class Geography:
     foreground: Callable[[], Mapping[int, NDArray[np.integer]]]
 
 
-def make_generator(seed: int, purpose: Purpose, epoch: int, iteration: int, sample: int = 0) -> np.random.Generator:
-    """Return the source of randomness of one sample of one batch.
+def make_generator(
+    seed: int, purpose: Purpose, epoch: int, iteration: int, sample: int = 0, rank: int = 0
+) -> np.random.Generator:
+    """Return the source of randomness of one sample of one batch, in one of the processes that train together.
 
     Philox is a function of a key and a counter (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011). The
     lowest of the four counter words is left to it for counting its draws, so two samples never share a number.
     """
-    key = np.array([seed % 2**64, PURPOSES.index(purpose)], dtype=np.uint64)
+    key = np.array([seed % 2**64, PURPOSES.index(purpose) + rank * 2**8], dtype=np.uint64)
     counter = np.array([0, sample, iteration, epoch], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def make_seed(seed: int, purpose: Purpose, epoch: int, iteration: int) -> int:
+def make_seed(seed: int, purpose: Purpose, epoch: int, iteration: int, rank: int = 0) -> int:
     """Return a seed in [0, 2^63) for a generator of another library."""
-    return int(make_generator(seed, purpose, epoch, iteration).integers(2**63))
+    return int(make_generator(seed, purpose, epoch, iteration, rank=rank).integers(2**63))
 
 
 def is_forced(sample: int, batch_size: int, oversampling: float) -> bool:

@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from autoseg.data.dataset import Case
-from autoseg.data.labels import Labels, Region
+from autoseg.data.labels import OUTSIDE_CLASS, Labels, Region
 from autoseg.data.volumes import read_label, write_volume
 from autoseg.documents import parse_document, to_text
 from autoseg.errors import VolumeError
@@ -128,14 +128,15 @@ def test_a_label_is_read_only_if_wanted(rng, build_plan, write_case):
     assert len(preprocess_case(case, plan, with_label=False).properties.sources) == 2
 
 
-def test_within_a_mask_the_outside_stays_zero_and_background(build_plan, write_case, rng):
+def test_within_a_mask_the_outside_stays_zero_and_is_marked(build_plan, write_case, rng):
     image = np.zeros((1, 12, 12, 12), dtype=np.float32)
     ball = np.linalg.norm(np.indices((12, 12, 12)) - 5.5, axis=0) < 5
     image[0][ball] = rng.standard_normal(ball.sum()) + 100
     case = write_case("case", image, np.where(ball, 3, 0).astype(np.int16))
     done = preprocess_case(case, build_plan(LABELS, normalization=_schemes(1, "zscore", use_mask=True)))
     inside = ball[tuple(slice(low, high) for low, high in done.properties.box)]
-    assert not done.image[0][~inside].any() and not done.classes[~inside].any()
+    assert not done.image[0][~inside].any() and (done.classes[~inside] == OUTSIDE_CLASS).all()
+    assert (done.classes[inside] >= 0).all()
     assert done.image[0][inside].std() == pytest.approx(1, abs=1e-4)
 
 

@@ -12,15 +12,11 @@ import pytest
 import torch
 
 from autoseg.augment._pipeline import Pipeline
+from autoseg.data.labels import OUTSIDE_CLASS
 from autoseg.errors import TrainingError, WorkspaceError
 from autoseg.preprocess.store import CaseStore
 from autoseg.train.loader import BATCHES_AHEAD, Batch, BatchRequest, CaseCache, Sampling, open_pool, stream_batches
 from autoseg.train.patches import box_around, draw_case, draw_patch, is_forced, make_generator
-
-SPATIAL = (
-    "spatial",
-    {"rotation_probability": 1.0, "scale_probability": 1.0},
-)  # certainly larger than the patch
 
 
 def _sampling(store: CaseStore, pipeline: Pipeline | None = None, **changes: Any) -> Sampling:
@@ -46,12 +42,12 @@ def _read(sampling: Sampling, cache: CaseCache, requests: Iterable[BatchRequest]
         return list(stream_batches(requests, sampling, cache, pool))
 
 
-def _padded_box(array: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
-    """A slow oracle: read a box by indexing every voxel, 0 outside."""
+def _padded_box(array: np.ndarray, box: tuple[slice, ...], outside: int = 0) -> np.ndarray:
+    """A slow oracle: read a box by indexing every voxel, ``outside`` beyond the array."""
     grid = np.stack(np.meshgrid(*(np.arange(part.start, part.stop) for part in box), indexing="ij"))
     inside = np.all([(g >= 0) & (g < n) for g, n in zip(grid, array.shape[-3:])], axis=0)
     safe = np.where(inside, grid, 0)
-    return np.where(inside, array[..., safe[0], safe[1], safe[2]], 0)
+    return np.where(inside, array[..., safe[0], safe[1], safe[2]], outside)
 
 
 @pytest.fixture
@@ -59,7 +55,7 @@ def spatial_pipeline() -> Pipeline:
     from autoseg.augment import load_augmentation
 
     config = load_augmentation("spatial").Config().model_dump(mode="json")
-    return Pipeline([("spatial", config | {name: 1.0 for name in config if name.endswith("probability")})])
+    return Pipeline([("spatial", config | {name: 1.0 for name in config if name.startswith("probability")})])
 
 
 def _assert_equal(first: list[Batch], second: list[Batch]) -> None:
@@ -112,6 +108,40 @@ def test_an_augmented_batch_has_the_margin_that_it_needs(store: CaseStore, spati
     assert batch.images.shape == (3, 1, *source) and source > sampling.patch_size
     images, classes = spatial_pipeline.apply(batch.images, batch.classes, batch.parameters, sampling.patch_size)
     assert images.shape == (3, 1, *sampling.patch_size) and classes.shape == (3, *sampling.patch_size)
+
+
+def test_each_sample_is_read_in_the_box_that_it_needs(store: CaseStore) -> None:
+    """What is not transformed is read as the patch, whatever others need; the rim is as outside an image."""
+    spatial = {"probability_rotation": 0.5, "probability_scaling": 0.0, "probability_elastic": 0.0}
+    pipeline = Pipeline([("spatial", spatial)])
+    sampling, cache = _sampling(store, pipeline), CaseCache(store)
+    for request, batch in zip(_requests(6), _read(sampling, cache, _requests(6), 2)):
+        assert batch.parameters is not None
+        sizes = pipeline.source_sizes(batch.parameters, sampling.patch_size)
+        source = tuple(batch.classes.shape[1:])
+        assert source == tuple(max(axis) for axis in zip(*sizes))
+        for sample, size in enumerate(sizes):
+            rng = make_generator(3, "training", request.epoch, request.iteration, sample)
+            case = draw_case(sampling.cases, rng)
+            forced = is_forced(sample, 3, 0.33)
+            patch = draw_patch(case, cache.geography(case), sampling.patch_size, rng, forced=forced)
+            box = box_around(patch, sampling.patch_size, size)
+            middle = tuple(slice((w - n) // 2, (w - n) // 2 + n) for w, n in zip(source, size))
+            image = np.zeros((1, *source), np.float32)
+            image[:, *middle] = _padded_box(store.image(case)[...], box)
+            classes = np.full(source, OUTSIDE_CLASS, np.int16)
+            classes[middle] = _padded_box(store.classes(case)[...], box, OUTSIDE_CLASS)
+            assert np.array_equal(batch.images[sample], image)
+            assert np.array_equal(batch.classes[sample], classes)
+
+
+def test_ranks_see_other_batches(store: CaseStore, spatial_pipeline: Pipeline) -> None:
+    first, second = (
+        _read(_sampling(store, spatial_pipeline, rank=rank), CaseCache(store), _requests(1), 1)[0] for rank in (0, 1)
+    )
+    assert first.images.shape != second.images.shape or not torch.equal(first.images, second.images)
+    assert first.parameters is not None and second.parameters is not None
+    assert not torch.equal(first.parameters[0]["matrix"], second.parameters[0]["matrix"])
 
 
 def test_forced_samples_show_foreground(store: CaseStore) -> None:
