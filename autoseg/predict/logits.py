@@ -35,7 +35,7 @@ def make_tiling(member: Member, device: torch.device) -> Tiling:
     plan = member.plan
     return Tiling(
         networks=member.networks,
-        patch_size=plan.training.patch_size,
+        patch_size=plan.training.patch_shape,
         tile_step=plan.prediction.tile_step,
         mirror_axes=plan.prediction.mirror_axes,
         num_outputs=plan.dataset.label_scheme.num_outputs,

@@ -164,7 +164,7 @@ def _describe(
         shape_before_crop=(canonical.shape[z], canonical.shape[y], canonical.shape[x]),
         box=_ranges(box),
         shape_before_resampling=kept,
-        shape=resampled_shape(kept, spacing, preprocessing.spacing),
+        shape=resampled_shape(kept, spacing, preprocessing.spacing_of(spacing)),
         sources=sources,
     )
 
@@ -188,7 +188,8 @@ def _ranges(box: Box) -> tuple[Range, Range, Range]:
 def _resample(
     image: Floats, classes: NDArray[np.int16] | None, properties: CaseProperties, preprocessing: Preprocessing
 ) -> PreprocessedCase:
-    axis = coarse_axis(properties.spacing, preprocessing.spacing, preprocessing.separate_axis_threshold)
+    target = preprocessing.spacing_of(properties.spacing)
+    axis = coarse_axis(properties.spacing, target, preprocessing.separate_axis_threshold)
     shape = properties.shape
     if classes is not None:
         classes = resample_classes(classes, shape, order=preprocessing.label_order, separate_axis=axis)

@@ -79,8 +79,8 @@ class WholeLogits:
 
 def separate_axis_back(plan: Plan, properties: CaseProperties) -> int | None:
     """Return the axis to resample by nearest neighbour on the way back: the rule looks at the spacing that is left."""
-    preprocessing = plan.preprocessing
-    return coarse_axis(preprocessing.spacing, properties.spacing, preprocessing.separate_axis_threshold)
+    current = plan.preprocessing.spacing_of(properties.spacing)
+    return coarse_axis(current, properties.spacing, plan.preprocessing.separate_axis_threshold)
 
 
 def restore_segmentation(logits: torch.Tensor, properties: CaseProperties, plan: Plan) -> NDArray[Any]:

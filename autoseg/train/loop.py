@@ -109,7 +109,7 @@ def train_fold(
         return
     with catch_signals() as stop, cudnn_settings(device), open_pool(num_workers) as pool:
         setup = make_setup(plan, device, on_event, stop)
-        state = make_state(plan, device, scaled=setup.precision == "fp16", memory_format=setup.memory_format)
+        state = make_state(plan, device, scaled=setup.precision == "fp16")
         if checkpoint is not None:
             restore_state(state, checkpoint)
         record = make_run_record(device, setup.precision, state.network, num_workers)
@@ -150,7 +150,7 @@ def make_batches(setup: Setup, first_epoch: int, fold: Fold, cache: CaseCache, p
     num_validation = section.validation_iterations if fold.validation else 0
     common = {
         "num_channels": len(setup.plan.dataset.channels),
-        "patch_size": section.patch_size,
+        "patch_size": section.patch_shape,
         "batch_size": section.batch_size,
         "foreground_oversampling": section.foreground_oversampling,
         "seed": section.seed,
@@ -310,7 +310,7 @@ def _move(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
     images = batch.images.to(setup.device, non_blocking=True)
     classes = batch.classes.to(setup.device, non_blocking=True)
     if batch.parameters is not None:
-        patch_size = setup.plan.training.patch_size
+        patch_size = setup.plan.training.patch_shape
         images, classes = setup.augmentation.apply(images, classes, batch.parameters, patch_size)
     return images.contiguous(memory_format=setup.memory_format), classes
 

@@ -16,8 +16,9 @@ from torch import nn
 from autoseg.documents import Document, content_hash, write_beside
 from autoseg.errors import TrainingError
 from autoseg.networks import load_architecture
+from autoseg.networks._slices import build_for_volumes
 from autoseg.plan.plan import Network, Plan, PlanDataset, Preprocessing, Training
-from autoseg.train.device import choose_memory_format
+from autoseg.train.device import place_network
 from autoseg.train.optimization import build_optimizer
 from autoseg.train.patches import make_seed
 
@@ -67,18 +68,21 @@ def training_digest(plan: Plan) -> str:
 
 
 def build_network(plan: Plan) -> nn.Module:
-    """Return the plan's network on the CPU, its weights drawn from the plan's seed and the caller's randomness kept."""
+    """Return the plan's network on the CPU, its weights drawn from the plan's seed and the caller's randomness kept.
+
+    It takes batches (B, C, Z, Y, X), whether it is 2-D or 3-D.
+    """
     architecture = load_architecture(plan.network.architecture)
+    channels = len(plan.dataset.channels), plan.dataset.label_scheme.num_outputs
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(make_seed(plan.training.seed, "weights", 0, 0))
-        return architecture.build(
-            plan.network.architecture_config, len(plan.dataset.channels), plan.dataset.label_scheme.num_outputs
-        )
+        config, dimensions = plan.network.architecture_config, plan.training.dimensions
+        return build_for_volumes(architecture, config, *channels, dimensions=dimensions)
 
 
-def make_state(plan: Plan, device: torch.device, *, scaled: bool, memory_format: torch.memory_format) -> TrainState:
+def make_state(plan: Plan, device: torch.device, *, scaled: bool) -> TrainState:
     """Return the state before the first epoch; ``scaled`` says whether the loss is scaled, as fp16 needs."""
-    network = build_network(plan).to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    network = place_network(build_network(plan), device)
     optimizer = build_optimizer(plan.training.optimizer, network.parameters())
     return TrainState(network, optimizer, torch.amp.GradScaler(device.type) if scaled else None)
 
@@ -175,7 +179,7 @@ def load_network(run_folder: Path, plan: Plan, *, which: Literal["best", "last"]
         raise TrainingError(f"{path}: no such checkpoint; train this fold first with autoseg_train")
     network = build_network(plan)
     network.load_state_dict(read_checkpoint(path, plan)["network"])
-    return network.to(device=device, memory_format=choose_memory_format(device)).eval()  # type: ignore[call-overload]
+    return place_network(network, device).eval()
 
 
 @contextmanager

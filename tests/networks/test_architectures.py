@@ -38,6 +38,8 @@ def test_logits_and_gradients(architecture: Architecture, spacing: tuple[float, 
     config, patch_size = _derive(architecture, spacing, size)
     torch.manual_seed(0)
     network = architecture.build(config, 2, 3)
+    for weights in network.parameters():  # some start at 0, so that others would get no gradient
+        weights.data += 1e-3 * torch.randn_like(weights)
     outputs = network(torch.randn(2, 2, *patch_size))
     assert isinstance(outputs, list)
     assert outputs[0].shape == (2, 3, *patch_size)
