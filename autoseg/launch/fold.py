@@ -1,7 +1,7 @@
 """One fold from end to end: train, predict the fold's validation cases, score them. The recipe behind ``autoseg_train``."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,39 @@ def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: O
     )
     write_document(run.metrics_path, metrics)
     return metrics
+
+
+def open_networks(
+    workspace: Workspace, dataset: str, plan_name: str, folds: Sequence[int], device: torch.device
+) -> tuple[Plan, list[torch.nn.Module]]:
+    """Load the trained networks of a plan: the given folds, or all that have a checkpoint.
+
+    Raises:
+        PlanError: the plan has no trained fold, or not the ones asked for.
+    """
+    trained = trained_folds(workspace, dataset, plan_name)
+    if not trained:
+        known = _trained_plans(workspace, dataset)
+        raise PlanError(
+            f"-a {plan_name}: no trained fold in {workspace.fold(dataset, plan_name, 0).parent}; "
+            f"trained plans: {', '.join(known) or 'none'}; train it with autoseg_train -d {dataset} -a {plan_name} -f 0"
+        )
+    if wrong := sorted(set(folds) - set(trained)):
+        raise PlanError(f"-f {wrong[0]}: this fold of {plan_name} is not trained; trained folds: {trained}")
+    runs = [workspace.fold(dataset, plan_name, fold) for fold in (folds or trained)]
+    plan = read_document(runs[0] / "plan.json", Plan)
+    return plan, [load_network(folder, plan, which="last", device=device) for folder in runs]
+
+
+def trained_folds(workspace: Workspace, dataset: str, plan_name: str) -> list[int]:
+    """Return the folds of a plan that have a checkpoint."""
+    folder = workspace.fold(dataset, plan_name, 0).parent
+    return sorted(int(path.parents[1].name.removeprefix("fold_")) for path in folder.glob("fold_*/checkpoints/last.pt"))
+
+
+def _trained_plans(workspace: Workspace, dataset: str) -> list[str]:
+    results = workspace.fold(dataset, "plan", 0).parents[1]
+    return sorted({path.parents[2].name for path in results.glob("*/fold_*/checkpoints/last.pt")})
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, float | None]]:
