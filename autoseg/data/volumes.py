@@ -115,16 +115,6 @@ def from_canonical(array_zyx: NDArray[Any], geometry_of_file: Geometry) -> NDArr
     return np.ascontiguousarray(flipped.transpose(np.argsort(order)))
 
 
-def box_of_file(box_zyx: tuple[slice, slice, slice], geometry_of_file: Geometry) -> tuple[slice, slice, slice]:
-    """Return where a box of the canonical grid of ``geometry_of_file`` lies along the file's own axes."""
-    order, reversed_axes = _axes(geometry_of_file)
-    found = [slice(0)] * 3
-    for part, axis, is_reversed in zip(box_zyx, order, reversed_axes):
-        size = geometry_of_file.shape[axis]
-        found[axis] = slice(size - part.stop, size - part.start) if is_reversed else part
-    return found[0], found[1], found[2]
-
-
 def canonical_geometry(geometry: Geometry) -> Geometry:
     """Return the geometry that a volume of ``geometry`` has after ``to_canonical``."""
     order, reversed_axes = _axes(geometry)

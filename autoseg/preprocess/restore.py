@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from autoseg.data.labels import Labels
-from autoseg.data.volumes import box_of_file, from_canonical
+from autoseg.data.volumes import Geometry, from_canonical
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.case import CaseProperties
 from autoseg.preprocess.resample import (
@@ -193,7 +193,18 @@ def part_to_file(box: Box, part: Floats, properties: CaseProperties, plan: Plan)
     moved = [slice(b.start + s.start, b.stop + s.start) for b, s in zip(box, properties.slices)]
     canonical = moved[back[0]], moved[back[1]], moved[back[2]]
     turned = [from_canonical(channel.transpose(back), properties.geometry) for channel in part]
-    return box_of_file(canonical, properties.geometry), np.stack(turned)
+    return _box_of_file(canonical, properties.geometry), np.stack(turned)
+
+
+def _box_of_file(box: Box, geometry: Geometry) -> Box:
+    """Return where a box of the canonical grid lies along the file's own axes, which a cube of 2 voxels tells."""
+    found = [slice(0)] * 3
+    for part, index in zip(box, np.indices((2, 2, 2))):
+        turned = from_canonical(index, geometry)
+        axis = next(a for a in range(3) if turned.take(0, axis=a).min() == turned.take(0, axis=a).max())
+        size, is_reversed = geometry.shape[axis], turned[0, 0, 0] == 1
+        found[axis] = slice(size - part.stop, size - part.start) if is_reversed else part
+    return found[0], found[1], found[2]
 
 
 def _slabs(
