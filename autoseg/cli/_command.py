@@ -36,7 +36,7 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
     app.command(context_settings={"help_option_names": ["-h", "--help"]})(command)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        status = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         return _refuse(f"{message} See --help.")
@@ -45,7 +45,7 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on from there\n")
         return INTERRUPTED
-    return 0
+    return int(status or 0)  # typer returns the status of typer.Exit
 
 
 def num_workers(option: int) -> int:

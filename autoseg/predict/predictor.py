@@ -18,7 +18,8 @@ from autoseg.predict.model import Model
 from autoseg.predict.postprocess import postprocess
 from autoseg.predict.probabilities import probabilities_path, write_probabilities
 from autoseg.preprocess.case import CaseProperties, PreprocessedCase, preprocess_case, preprocess_volume
-from autoseg.preprocess.restore import OnProbabilities, Restorable, restore
+from autoseg.preprocess.resample import Floats
+from autoseg.preprocess.restore import Box, OnProbabilities, Restorable, part_to_file, restore
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl.gz", ".gipl")
 """Formats that segmentations are written in; images of other formats get the first."""
@@ -76,10 +77,23 @@ def predict_case(model: Model, case: Case) -> Prediction:
     return Prediction(segmentation, prepared.properties.geometry, prepared.seconds + perf_counter() - start)
 
 
-def predict_volume(model: Model, volume: Volume, on_probabilities: OnProbabilities | None = None) -> NDArray[Any]:
-    """Return the label values (Z, Y, X) of an image (C, Z, Y, X) on its own grid; the image is not changed."""
+def predict_volume(model: Model, volume: Volume, on_part: OnProbabilities | None = None) -> NDArray[Any]:
+    """Return the label values (Z, Y, X) of an image (C, Z, Y, X) on its own grid; the image is not changed.
+
+    Args:
+        model: what segments.
+        volume: the image.
+        on_part: given a box of the image's grid and the probabilities (R, z, y, x) there, until all of it that is not
+            cropped away is covered.
+    """
     cases = _by_preprocessing(model, lambda plan: preprocess_volume("image", volume, plan))
-    return _finish(model, cases[0].properties, run_networks(model, cases), on_probabilities)
+    properties = cases[0].properties
+
+    def turn(box: Box, part: Floats) -> None:
+        if on_part:
+            on_part(*part_to_file(box, part, properties, model.plan))
+
+    return _finish(model, properties, run_networks(model, cases), turn if on_part else None)
 
 
 def predict_cases(
