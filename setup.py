@@ -32,6 +32,7 @@ setup(
         "pydantic>=2.7",
         "typer>=0.16",
         "rich>=13",
+        "pillow>=10",
         "tensorboard>=2.15",
         "jinja2>=3.1",
         "plotly>=5.20",

@@ -78,8 +78,8 @@ class MetricsOrigin(Document):
     implementation: str
     version: str
     surface_tolerance_mm: float
-    lesions: tuple[str, ...]
     definitions: dict[str, str]
+    lesions: tuple[str, ...] = ()
 
 
 class Metrics(Document):

@@ -19,7 +19,7 @@ from autoseg.predict.postprocess import postprocess
 from autoseg.predict.probabilities import probabilities_path, write_probabilities
 from autoseg.preprocess.case import CaseProperties, PreprocessedCase, preprocess_case, preprocess_volume
 from autoseg.preprocess.resample import Floats
-from autoseg.preprocess.restore import Box, OnProbabilities, Restorable, part_to_file, restore
+from autoseg.preprocess.restore import Box, OnProbabilities, Restorable, part_to_file, restore, restore_combinations
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl.gz", ".gipl")
 """Formats that segmentations are written in; images of other formats get the first."""
@@ -94,6 +94,29 @@ def predict_volume(model: Model, volume: Volume, on_part: OnProbabilities | None
             on_part(*part_to_file(box, part, properties, model.plan))
 
     return _finish(model, properties, run_networks(model, cases), turn if on_part else None)
+
+
+def predict_combinations(
+    model: Model, combinations: Sequence[Sequence[int]], case: Case, paths: Sequence[Path]
+) -> None:
+    """Segment a case with each combination of the model's members, running each network once, and write the results.
+
+    Args:
+        model: its members; a postprocessing is left out.
+        combinations: indices of members.
+        case: its image files.
+        paths: of the segmentations, one a combination.
+
+    Raises:
+        DatasetError: the case has another number of channels than the plans.
+        VolumeError: an image cannot be used.
+    """
+    check_channels(case, model.plan)
+    prepared = _prepare(case, model)
+    logits, properties = run_networks(model, prepared.cases), prepared.properties
+    found = restore_combinations(logits, combinations, properties, model.plan, limit_bytes=LOGITS_BYTES)
+    for path, segmentation in zip(paths, found):
+        write_segmentation(path, segmentation, properties.geometry)
 
 
 def predict_cases(
