@@ -152,7 +152,7 @@ def mean_dice(documents: Sequence[dict[str, dict[str, dict[str, float | None]]]]
 
 
 def claim_output(folder: Path, record: PredictionRecord, cases: Sequence[Case], *, overwrite: bool) -> None:
-    """Note in the output folder what makes its segmentations; refuse one that holds other files of these names.
+    """Note in the output folder what makes its segmentations; refuse one that holds others of these names.
 
     So a second call can go on from where the first one stopped, and never mixes two models.
 

@@ -172,7 +172,10 @@ def _pairs(contest: Contest, device: torch.device, num_workers: int, on_case: On
 def _segment_pairs(
     contest: Contest, fold: int, combinations: Sequence[tuple[int, ...]], device: torch.device, on_case: OnStep | None
 ) -> None:
-    """Write the segmentation of each validation case of a fold by each pair; those that stand already are kept, unless a plan changed since."""
+    """Write the segmentation of each validation case of a fold by each pair.
+
+    Those that stand already are kept, unless a plan has changed since.
+    """
     name = contest.dataset.name
     weights = ensemble_weights(contest.workspace, name, contest.plans)
     opened = [open_networks(contest.workspace, name, plan, [fold], device) for plan in contest.plans]

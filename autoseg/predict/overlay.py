@@ -41,7 +41,7 @@ def draw_overlays(case: Case, segmentation: Path, labels: Labels) -> tuple[Path,
     grey, values = to_canonical(image), to_canonical(found).array[0]
     shown = _window(grey.array[0])
     height, width = _pixel_size(grey.geometry.shape, grey.geometry.spacing)
-    colours = {v: COLOURS[i % len(COLOURS)] for i, r in enumerate(labels.regions.values()) for v in (r.value,)}
+    colours = {r.value: COLOURS[i % len(COLOURS)] for i, r in enumerate(labels.regions.values())}
 
     def frame(index: int) -> Image.Image:
         return _draw(shown[index], values[index], (width, height), colours, f"{index + 1} / {len(shown)}")
