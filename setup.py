@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "demo")
+COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "export", "demo")
 VERSION = next(
     line.split('"')[1]
     for line in Path(__file__).with_name("autoseg").joinpath("__init__.py").read_text().splitlines()
@@ -33,11 +33,13 @@ setup(
         "pydantic>=2.7",
         "typer>=0.16",
         "rich>=13",
+        "pillow>=10",
         "tensorboard>=2.15",
         "jinja2>=3.1",
         "plotly>=5.20",
     ],
     extras_require={
+        "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],
         "test": ["pytest>=8", "hypothesis>=6.100", "scikit-learn>=1.3", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6", "surface-distance>=0.1"],
     },
     entry_points={"console_scripts": [f"autoseg_{name} = autoseg.cli.{name}:main" for name in COMMANDS]},

@@ -5,7 +5,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from autoseg.cli._command import WorkspaceOption, console, run
+from autoseg.cli._best import choose
+from autoseg.cli._command import DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
 from autoseg.cli._tables import comparison_table
 
 
@@ -19,6 +20,11 @@ def compare(
         typer.Option("-a", "--plan", help="Plan to compare; repeat. Default: all that have results."),
     ] = None,
     baseline: Annotated[str, typer.Option("--baseline", help="Plan that the others are compared with.")] = "unet",
+    best: Annotated[
+        bool, typer.Option("--best", help="Choose the best plan or pair for autoseg_predict; learn its postprocessing.")
+    ] = False,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Compare trained plans: accuracy with its uncertainty, beside what it costs.
@@ -42,6 +48,8 @@ def compare(
         out.print(comparison_table(summary))
         out.print(f"{summary.headline}. {' '.join(summary.sentences)}", markup=False, soft_wrap=True)
         out.print(f"wrote {path} (open it in a browser), cases.csv, summary.json", markup=False, soft_wrap=True)
+        if best:
+            choose(place, runs.dataset, plan or (), device, num_workers(workers))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -23,10 +23,14 @@ def evaluate(
         typer.Option("-o", "--output", help="Document to write. Default: metrics.json in the prediction folder."),
     ] = None,
     tolerance: Annotated[float, typer.Option("--tolerance", min=0, help="Tolerance of the surface Dice, in mm.")] = 2.0,
+    lesions: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--lesions", help="Region whose components count one by one (detection F1); repeat for several."),
+    ] = None,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Score segmentations: Dice, 95 % Hausdorff distance and surface Dice of every case and region.
+    """Score segmentations of every case and region: overlap, surface distances, volumes, and detection of lesions.
 
     Example: autoseg_evaluate -r labelsTs -p segmentations -d Hippocampus
     """
@@ -37,10 +41,9 @@ def evaluate(
 
     labels = find_dataset(dataset, open_workspace(workspace)).labels if dataset else None
     out = console()
+    options: dict[str, Any] = {"tolerance_mm": tolerance, "lesions": lesions or (), "num_workers": num_workers(workers)}
     with progress_bar("scoring", None) as advance:
-        metrics = evaluate_label_folders(
-            reference, prediction, labels, tolerance_mm=tolerance, num_workers=num_workers(workers), on_case=advance
-        )
+        metrics = evaluate_label_folders(reference, prediction, labels, **options, on_case=advance)
     path = output or prediction / "metrics.json"
     write_document(path, metrics)
     out.print(metrics_table(metrics.mean, f"mean of {len(metrics.cases)} cases"))

@@ -1,62 +1,116 @@
-"""autoseg_predict: segment the images of a folder with a trained plan."""
+"""autoseg_predict: segment new images with a trained plan, or with several."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from autoseg.cli._command import DatasetOption, DeviceOption, WorkspaceOption, console, run
 from autoseg.cli._progress import duration, progress_bar
-from autoseg.cli.train import PlanOption
+
+SOME_FAILED = 1
 
 
 def predict(
     dataset: DatasetOption,
-    plan: PlanOption,
-    images: Annotated[Path, typer.Option("-i", "--input", help="Folder of images (CASE_0000.nii.gz for channel 0 ..., or DICOM folders), or one image.")],
+    images: Annotated[
+        Path,
+        typer.Option("-i", "--input", help="Folder of images (CASE_0000.nii.gz for channel 0 ..., or DICOM folders), or one."),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the segmentations; made if missing.")],
+    plan: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("-a", "--plan", help="Plan; repeat to average. Default: what autoseg_compare --best chose."),
+    ] = None,
     fold: Annotated[
         Optional[list[int]],  # noqa: UP045
         typer.Option("-f", "--fold", help="Fold whose network to use; repeat to average. Default: all trained folds."),
     ] = None,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Write CASE_probabilities.b2nd too.")
+    ] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Draw outlines: CASE.png and an animated CASE.gif.")
+    ] = False,
+    no_postprocessing: Annotated[
+        bool, typer.Option("--no-postprocessing", help="Leave out what autoseg_compare --best learnt.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace segmentations that are there.")] = False,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Segment every image of a folder; each segmentation has its image's own geometry.
+    """Segment images; each segmentation has its image's own geometry and format. Goes on from where it stopped.
 
     Example: autoseg_predict -d Hippocampus -a unet -i new_images -o segmentations
     """
     from autoseg.data.dataset import find_images
     from autoseg.data.layouts import dataset_name
     from autoseg.data.workspace import open_workspace
-    from autoseg.launch.fold import choose_device, open_networks, trained_folds
+    from autoseg.launch.fold import choose_device
+    from autoseg.launch.inference import chosen_plans, claim_output, open_model
+
+    place, chosen, name = open_workspace(workspace), choose_device(device), dataset_name(Path(dataset))
+    plans = chosen_plans(place, name, plan)
+    model, record = open_model(place, name, plans, fold or (), chosen, with_postprocessing=not no_postprocessing)
+    cases = find_images(images, model.plan.dataset.channels)
+    claim_output(output, record, cases, overwrite=overwrite)
+    _announce(record, len(cases), chosen)
+    num_failed = _segment(model, cases, output, overwrite, save_probabilities)
+    if overlay:
+        _draw(cases, output, model)
+    console().print(
+        f"next: autoseg_evaluate -r REFERENCE -p {output} -d {record.dataset}   (if you have reference labels)",
+        soft_wrap=True,
+    )
+    if num_failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _announce(record: Any, num_cases: int, device: Any) -> None:
+    parts = [f"{p.name} (folds {', '.join(map(str, p.folds))}; weight {p.weight:.3g})" for p in record.plans]
+    steps = record.postprocessing.steps if record.postprocessing else ()
+    after = "; then " + ", ".join(f"{step.action} of {step.region}" for step in steps) if steps else ""
+    console().print(
+        f"{' + '.join(parts)} of {record.dataset}: {num_cases} cases, on {device}{after}", markup=False, soft_wrap=True
+    )
+
+
+def _segment(model: Any, cases: Sequence[Any], output: Path, overwrite: bool, save_probabilities: bool) -> int:
+    """Segment the cases, tell which could not be, and return how many these are."""
     from autoseg.predict.predictor import predict_cases
 
-    _check_output(output)
-    place, chosen = open_workspace(workspace), choose_device(device)
-    name = dataset_name(Path(dataset))
-    used, networks = open_networks(place, name, plan, fold or (), chosen)
-    cases = find_images(images, used.dataset.channels)
-    out = console()
-    out.print(f"{used.name} of {used.dataset.name}, {len(networks)} folds averaged, {len(cases)} cases, on {chosen}")
-    if not fold and (unfinished := len(trained_folds(place, name, plan)) - len(networks)):
-        out.print(f"{unfinished} more folds are left out, since their training is not finished")
+    failed: list[str] = []
+
+    def report(name: str, error: Exception) -> None:
+        failed.append(name)
+        sys.stderr.write(f"error: case {name}: {' '.join(str(error).split())}\n")
+
     with progress_bar("predicting", len(cases)) as advance:
-        timings = predict_cases(networks, cases, used, output, device=chosen, on_case=advance)
+        timings = predict_cases(
+            model, cases, output, on_case=advance, on_error=report, skip_existing=not overwrite,
+            save_probabilities=save_probabilities,
+        )  # fmt: skip
     total = sum(timing.seconds for timing in timings)
-    out.print(f"wrote {len(timings)} segmentations to {output} in {duration(total)}")
-    hint = f"autoseg_evaluate -r REFERENCE -p {output} -d {used.dataset.name}"
-    out.print(f"next: {hint}   (if you have reference labels)", soft_wrap=True)
+    kept = len(cases) - len(timings) - len(failed)
+    notes = [f", {kept} were there already" if kept else "", f", {len(failed)} could not be read" if failed else ""]
+    text = f"wrote {len(timings)} segmentations to {output} in {duration(total)}{''.join(notes)}"
+    console().print(text, markup=False, soft_wrap=True)
+    return len(failed)
 
 
-def _check_output(folder: Path) -> None:
-    """Refuse what can be no folder now, not after the first case was segmented."""
-    from autoseg.errors import WorkspaceError
+def _draw(cases: Sequence[Any], output: Path, model: Any) -> None:
+    from autoseg.predict.overlay import draw_overlays
+    from autoseg.predict.predictor import ending_of
 
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise WorkspaceError(f"-o {folder}: {nearest} is a file; name a folder, which is made if it is missing")
+    targets = [(case, output / f"{case.name}{ending_of(case.images[0])}") for case in cases]
+    there = [(case, path) for case, path in targets if path.is_file()]
+    with progress_bar("drawing", len(there)) as advance:
+        for case, path in there:
+            draw_overlays(case, path, model.plan.dataset.label_scheme)
+            advance()
+    console().print(f"wrote {2 * len(there)} pictures to {output}: CASE.png and CASE.gif", soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

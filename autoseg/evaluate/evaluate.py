@@ -16,8 +16,9 @@ from autoseg.data.pairing import list_volumes
 from autoseg.data.parallel import map_cases
 from autoseg.data.volumes import align, read_label
 from autoseg.documents import Document
-from autoseg.errors import DatasetError
-from autoseg.evaluate.metrics import dice, surface_distances, volume_ml
+from autoseg.errors import DatasetError, nearest
+from autoseg.evaluate.lesions import describe_lesions, metric_name, score_lesions
+from autoseg.evaluate.metrics import count_overlap, surface_distances
 
 Values = dict[str, float | None]
 """Metric to value; None where it is undefined."""
@@ -26,16 +27,49 @@ FOREGROUND = "foreground"
 """Name of the mean over all regions, in ``mean``. If a region has this name, there is no such mean."""
 DEFINITIONS = {
     "dice": "twice the common voxels over the voxels of both masks; 0 if one mask is empty, null if both are",
+    "iou": "common voxels over the voxels of the union; 0 if one mask is empty, null if both are",
+    "sensitivity": "part of the reference's voxels that was predicted; 0 if one mask is empty, null if both are",
+    "precision": "part of the predicted voxels that is in the reference; 0 if one mask is empty, null if both are",
     "surface_dice": "share of both surfaces' area within the tolerance of the other surface (normalised surface Dice, "
     "Nikolov et al. 2018); 0 if one mask is empty, null if both are",
     "hausdorff_95": "95th percentile of the area-weighted distances between the surfaces in mm, the larger direction; "
     "the diagonal of the image if one mask is empty, null if both are",
+    "average_surface_distance": "mean of the distances between the surfaces in mm, over the area of both; the diagonal "
+    "of the image if one mask is empty, null if both are",
+    "volume_difference_ml": "predicted minus reference volume in millilitres; null if both masks are empty",
     "reference_volume_ml": "volume of the reference in millilitres",
     "predicted_volume_ml": "volume of the prediction in millilitres",
 }
-"""The metrics in the order in which they are written."""
-SCORES = ("dice", "surface_dice", "hausdorff_95")
+"""The metrics in the order in which they are written; those of lesions follow."""
+SCORES = tuple(name for name in DEFINITIONS if not name.endswith("volume_ml"))
 """The metrics of which a mean over regions says something."""
+LESION_OVERLAPS = (0.1, 0.5)
+"""Thresholds at which lesions are counted as found: the first asks whether it was seen, the second how well."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How two label maps are compared.
+
+    Attributes:
+        tolerance_mm: of the surface Dice.
+        lesions: names of the regions whose connected components are scored one by one as well.
+        lesion_overlaps: intersections over union from which a lesion counts as found.
+    """
+
+    tolerance_mm: float
+    lesions: tuple[str, ...] = ()
+    lesion_overlaps: tuple[float, ...] = LESION_OVERLAPS
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """Every metric that is computed, with its definition."""
+        return DEFINITIONS | (describe_lesions(self.lesion_overlaps) if self.lesions else {})
+
+    @property
+    def lesion_scores(self) -> tuple[str, ...]:
+        """The lesion metrics of which a mean over regions says something."""
+        return tuple(metric_name(overlap) for overlap in self.lesion_overlaps) if self.lesions else ()
 
 
 class MetricsOrigin(Document):
@@ -45,6 +79,7 @@ class MetricsOrigin(Document):
     version: str
     surface_tolerance_mm: float
     definitions: dict[str, str]
+    lesions: tuple[str, ...] = ()
 
 
 class Metrics(Document):
@@ -78,7 +113,7 @@ def evaluate_case(
     prediction: NDArray[Any],
     labels: Labels,
     spacing: Sequence[float],
-    tolerance: float,
+    scoring: Scoring,
     *,
     where: tuple[str, str] = ("reference", "prediction"),
 ) -> dict[str, Values]:
@@ -91,7 +126,7 @@ def evaluate_case(
         prediction: label values on the same grid.
         labels: which values are declared, and the regions.
         spacing: mm (z, y, x).
-        tolerance: of the surface Dice, in mm.
+        scoring: tolerance and lesions.
         where: what the two are called in errors.
 
     Raises:
@@ -101,7 +136,7 @@ def evaluate_case(
     if labels.ignore_value is not None:
         predicted[classes == IGNORED_CLASS] = IGNORED_CLASS
     return {
-        region: _score(_mask(classes, members), _mask(predicted, members), spacing, tolerance)
+        region: _score(region, _mask(classes, members), _mask(predicted, members), spacing, scoring)
         for region, members in zip(labels.regions, labels.membership())
     }
 
@@ -112,10 +147,20 @@ def evaluate_folder(
     labels: Labels,
     *,
     tolerance_mm: float,
+    lesions: Sequence[str] = (),
     num_workers: int = 1,
     on_case: Callable[[str], None] | None = None,
 ) -> Metrics:
     """Score the segmentations of a folder, CASE with any ending that is read, against the labels of the cases.
+
+    Args:
+        reference_cases: with their labels.
+        prediction_folder: of the segmentations.
+        labels: which values are declared, and the regions.
+        tolerance_mm: of the surface Dice.
+        lesions: names of the regions whose components are scored one by one as well.
+        num_workers: threads.
+        on_case: told the name of each finished case.
 
     Raises:
         DatasetError: cases without label or without segmentation; the message names them all.
@@ -124,7 +169,8 @@ def evaluate_folder(
     if unlabelled := [case.name for case in reference_cases if case.label is None]:
         raise DatasetError(f"cases {', '.join(unlabelled)} have no reference label; only labelled cases can be scored")
     references = {case.name: case.label for case in reference_cases if case.label is not None}
-    return _evaluate(_pair(references, prediction_folder), labels, tolerance_mm, num_workers, on_case)
+    scoring = Scoring(tolerance_mm, tuple(lesions))
+    return _evaluate(_pair(references, prediction_folder), labels, scoring, num_workers, on_case)
 
 
 def evaluate_label_folders(
@@ -133,6 +179,7 @@ def evaluate_label_folders(
     labels: Labels | None = None,
     *,
     tolerance_mm: float,
+    lesions: Sequence[str] = (),
     num_workers: int = 1,
     on_case: Callable[[str], None] | None = None,
 ) -> Metrics:
@@ -145,43 +192,62 @@ def evaluate_label_folders(
     references = _volumes_by_name(reference_folder)
     if not references:
         raise DatasetError(f"{reference_folder}: no label files found; expected CASE.nii.gz and the like")
-    return _evaluate(_pair(references, prediction_folder), labels, tolerance_mm, num_workers, on_case)
+    scoring = Scoring(tolerance_mm, tuple(lesions))
+    return _evaluate(_pair(references, prediction_folder), labels, scoring, num_workers, on_case)
 
 
 def _evaluate(
     pairs: Sequence[LabelPair],
     labels: Labels | None,
-    tolerance: float,
+    scoring: Scoring,
     num_workers: int,
     on_case: Callable[[str], None] | None,
 ) -> Metrics:
+    if labels is not None:
+        check_lesions(scoring.lesions, labels.regions)
+
     def report(pair: LabelPair) -> None:
         if on_case:
             on_case(pair.name)
 
-    found = map_cases(lambda pair: _score_pair(pair, labels, tolerance), pairs, num_workers=num_workers, on_done=report)
+    found = map_cases(lambda pair: _score_pair(pair, labels, scoring), pairs, num_workers=num_workers, on_done=report)
     cases = {pair.name: scores for pair, scores in zip(pairs, found)}
     if labels is None:
-        cases = _with_absent_regions(cases)
-    return summarize(cases, tolerance)
+        cases = _with_absent_regions(cases, scoring)
+        check_lesions(scoring.lesions, next(iter(cases.values()), {}))
+    return summarize(cases, scoring)
 
 
-def summarize(cases: dict[str, dict[str, Values]], tolerance_mm: float) -> Metrics:
+def check_lesions(lesions: Sequence[str], regions: Iterable[str]) -> None:
+    """Refuse lesions that are no regions.
+
+    Raises:
+        DatasetError: the message names the regions.
+    """
+    known = list(regions)
+    if wrong := [name for name in lesions if name not in known]:
+        there = f"{nearest(wrong[0], known)}; regions: {', '.join(known)}"
+        raise DatasetError(f"--lesions {wrong[0]}: no such region{there}")
+
+
+def summarize(cases: dict[str, dict[str, Values]], scoring: Scoring) -> Metrics:
     """Return the document of these scores, with their means."""
     regions = list(dict.fromkeys(region for scores in cases.values() for region in scores))
     columns = {region: [scores[region] for scores in cases.values() if region in scores] for region in regions}
     mean = {
-        region: {metric: _mean(row[metric] for row in rows) for metric in DEFINITIONS}
+        region: {metric: _mean(row[metric] for row in rows) for metric in rows[0]}
         for region, rows in columns.items()
     }
     if FOREGROUND not in mean:
-        mean[FOREGROUND] = {metric: _mean([values[metric] for values in mean.values()]) for metric in SCORES}
+        names = (*SCORES, *scoring.lesion_scores)
+        mean[FOREGROUND] = {name: _mean([v[name] for v in mean.values() if name in v]) for name in names}
     return Metrics(
         about=MetricsOrigin(
             implementation="autoseg",
             version=autoseg.__version__,
-            surface_tolerance_mm=tolerance_mm,
-            definitions=DEFINITIONS,
+            surface_tolerance_mm=scoring.tolerance_mm,
+            lesions=scoring.lesions,
+            definitions=scoring.definitions,
         ),
         cases=cases,
         mean=mean,
@@ -190,19 +256,26 @@ def summarize(cases: dict[str, dict[str, Values]], tolerance_mm: float) -> Metri
 
 
 def _score(
-    reference: NDArray[np.bool_], predicted: NDArray[np.bool_], spacing: Sequence[float], tolerance: float
+    region: str, reference: NDArray[np.bool_], predicted: NDArray[np.bool_], spacing: Sequence[float], scoring: Scoring
 ) -> Values:
-    surfaces = surface_distances(reference, predicted, spacing)
-    return {
-        "dice": dice(reference, predicted),
-        "surface_dice": None if surfaces is None else surfaces.dice(tolerance),
+    surfaces, overlap = surface_distances(reference, predicted, spacing), count_overlap(reference, predicted)
+    voxel_ml = float(np.prod(spacing)) / 1000
+    scores: Values = {
+        "dice": overlap.dice,
+        "iou": overlap.iou,
+        "sensitivity": overlap.sensitivity,
+        "precision": overlap.precision,
+        "surface_dice": None if surfaces is None else surfaces.dice(scoring.tolerance_mm),
         "hausdorff_95": None if surfaces is None else surfaces.hausdorff(95),
-        "reference_volume_ml": volume_ml(reference, spacing),
-        "predicted_volume_ml": volume_ml(predicted, spacing),
+        "average_surface_distance": None if surfaces is None else surfaces.average(),
+        "volume_difference_ml": None if surfaces is None else (overlap.predicted - overlap.reference) * voxel_ml,
+        "reference_volume_ml": overlap.reference * voxel_ml,
+        "predicted_volume_ml": overlap.predicted * voxel_ml,
     }
+    return scores | (score_lesions(reference, predicted, scoring.lesion_overlaps) if region in scoring.lesions else {})
 
 
-def _score_pair(pair: LabelPair, labels: Labels | None, tolerance: float) -> dict[str, Values]:
+def _score_pair(pair: LabelPair, labels: Labels | None, scoring: Scoring) -> dict[str, Values]:
     reference, predicted = read_label(pair.reference, labels), read_label(pair.predicted, labels)
     predicted = align(predicted, reference.geometry, pair.predicted, pair.reference)
     values = (reference.array[0], predicted.array[0])
@@ -210,7 +283,7 @@ def _score_pair(pair: LabelPair, labels: Labels | None, tolerance: float) -> dic
     if labels is None:
         return {}
     where = (str(pair.reference), str(pair.predicted))
-    return evaluate_case(*values, labels, reference.geometry.spacing, tolerance, where=where)
+    return evaluate_case(*values, labels, reference.geometry.spacing, scoring, where=where)
 
 
 def _mask(classes: NDArray[np.int16], members: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -227,12 +300,13 @@ def _labels_found(arrays: Iterable[NDArray[Any]]) -> Labels | None:
     return Labels.from_names({"background": 0, **{f"label_{v}": v for v in values}}) if values else None
 
 
-def _with_absent_regions(cases: Mapping[str, dict[str, Values]]) -> dict[str, dict[str, Values]]:
+def _with_absent_regions(cases: Mapping[str, dict[str, Values]], scoring: Scoring) -> dict[str, dict[str, Values]]:
     """Give every case every region that any case has, ordered by value; where absent, both masks are empty."""
-    absent: Values = {metric: 0.0 if metric.endswith("_ml") else None for metric in DEFINITIONS}
     found = {region for scores in cases.values() for region in scores}
     regions = sorted(found, key=lambda region: int(region.removeprefix("label_")))
-    return {name: {region: scores.get(region, absent) for region in regions} for name, scores in cases.items()}
+    nothing = np.zeros((1, 1, 1), dtype=bool)
+    absent = {region: _score(region, nothing, nothing, (1.0, 1.0, 1.0), scoring) for region in regions}
+    return {name: {region: scores.get(region, absent[region]) for region in regions} for name, scores in cases.items()}
 
 
 def _pair(references: Mapping[str, Path], prediction_folder: Path) -> list[LabelPair]:

@@ -4,9 +4,9 @@ Surface metrics follow the definition of Nikolov et al., "Deep learning to achie
 head and neck anatomy" (2018), and give the numbers of their package ``surface-distance``. What an empty mask means:
 
 * Both masks are empty: None. Nothing is there and nothing was found, which is no measure of overlap.
-* One is empty: overlaps are 0 and distances are the diagonal of the image, the largest that the image allows. A
-  structure that was missed then never scores better than one found in the wrong place, and no case drops out of a mean
-  because its prediction failed.
+* One is empty: overlaps are 0, sensitivity and precision too, and distances are the diagonal of the image, the largest
+  that the image allows. A structure that was missed then never scores better than one found in the wrong place, and no
+  case drops out of a mean because its prediction failed. A volume difference needs no such value.
 """
 
 from collections.abc import Sequence
@@ -65,10 +65,49 @@ class SurfaceDistances:
         return min(self.worst, float(total / (self.reference_areas.sum() + self.predicted_areas.sum())))
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """Voxels of two masks: of each, and of both at once. Every share is None if both masks are empty."""
+
+    reference: int
+    predicted: int
+    common: int
+
+    @property
+    def dice(self) -> float | None:
+        """Twice the common voxels over both masks' voxels (Dice, 1945); 0 if one is empty."""
+        return self._share(2 * self.common, self.reference + self.predicted)
+
+    @property
+    def iou(self) -> float | None:
+        """The common voxels over those of the union (Jaccard, 1912); 0 if one is empty."""
+        return self._share(self.common, self.reference + self.predicted - self.common)
+
+    @property
+    def sensitivity(self) -> float | None:
+        """The part of the reference that was found; 0 if either is empty, also where there was nothing to find."""
+        return self._share(self.common, self.reference)
+
+    @property
+    def precision(self) -> float | None:
+        """The part of the prediction that is right; 0 if either is empty, also where nothing was predicted."""
+        return self._share(self.common, self.predicted)
+
+    def _share(self, part: int, whole: int) -> float | None:
+        if not self.reference and not self.predicted:
+            return None
+        return part / whole if whole else 0.0
+
+
+def count_overlap(reference: Mask, predicted: Mask) -> Overlap:
+    """Count the voxels of two masks of one shape."""
+    common = int(np.count_nonzero(reference & predicted))
+    return Overlap(int(np.count_nonzero(reference)), int(np.count_nonzero(predicted)), common)
+
+
 def dice(reference: Mask, predicted: Mask) -> float | None:
     """Return twice the common voxels over both masks' voxels (Dice, 1945); 0 if one is empty, None if both are."""
-    voxels = int(np.count_nonzero(reference) + np.count_nonzero(predicted))
-    return 2 * int(np.count_nonzero(reference & predicted)) / voxels if voxels else None
+    return count_overlap(reference, predicted).dice
 
 
 def hausdorff_95(reference: Mask, predicted: Mask, spacing: Sequence[float]) -> float | None:

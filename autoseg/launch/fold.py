@@ -17,6 +17,7 @@ from autoseg.documents import format_json, read_document, write_document, write_
 from autoseg.errors import PlanError, WorkspaceError
 from autoseg.evaluate.evaluate import Metrics, evaluate_folder
 from autoseg.plan.plan import Plan, read_plan
+from autoseg.predict.model import Member, Model
 from autoseg.predict.predictor import predict_cases
 from autoseg.preprocess.store import CaseStore, preprocessing_digest
 from autoseg.train.ahead import AugmentDevice
@@ -126,7 +127,8 @@ def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: O
     """
     network = load_network(run.folder, run.plan, which="last", device=device)
     target = run.folder / "validation"
-    timings = predict_cases([network], run.validation_cases, run.plan, target, device=device, on_case=on_case)
+    model = Model((Member(run.plan, (network,)),), device)
+    timings = predict_cases(model, run.validation_cases, target, on_case=on_case, ending=".nii.gz")
     write_text(target / "timing.json", format_json({"cases": {t.name: t.seconds for t in timings}}) + "\n")
     labels, tolerance = run.plan.dataset.label_scheme, run.plan.prediction.surface_tolerance_mm
     metrics = evaluate_folder(
@@ -139,11 +141,23 @@ def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: O
 def open_networks(
     workspace: Workspace, dataset: str, plan_name: str, folds: Sequence[int], device: torch.device
 ) -> tuple[Plan, list[torch.nn.Module]]:
-    """Load the trained networks of a plan: the given folds as they are now, or all whose training is finished.
+    """Load the trained networks of a plan: those of ``choose_folds``.
 
     Raises:
         PlanError: the plan has no trained fold, or not the ones asked for.
         TrainingError: a checkpoint is unreadable.
+    """
+    chosen = choose_folds(workspace, dataset, plan_name, folds)
+    runs = [workspace.fold(dataset, plan_name, fold) for fold in chosen]
+    plan = read_document(runs[0] / "plan.json", Plan)
+    return plan, [load_network(folder, plan, which="last", device=device) for folder in runs]
+
+
+def choose_folds(workspace: Workspace, dataset: str, plan_name: str, folds: Sequence[int]) -> list[int]:
+    """Return the folds to predict with: the given ones as they are now, or all whose training is finished.
+
+    Raises:
+        PlanError: the plan has no trained fold, or not the ones asked for.
     """
     trained = trained_folds(workspace, dataset, plan_name)
     if not trained:
@@ -154,10 +168,7 @@ def open_networks(
         )
     if wrong := sorted(set(folds) - set(trained)):
         raise PlanError(f"-f {wrong[0]}: this fold of {plan_name} is not trained; trained folds: {trained}")
-    chosen = list(dict.fromkeys(folds)) or _finished_folds(workspace, dataset, plan_name, trained)
-    runs = [workspace.fold(dataset, plan_name, fold) for fold in chosen]
-    plan = read_document(runs[0] / "plan.json", Plan)
-    return plan, [load_network(folder, plan, which="last", device=device) for folder in runs]
+    return list(dict.fromkeys(folds)) or _finished_folds(workspace, dataset, plan_name, trained)
 
 
 def trained_folds(workspace: Workspace, dataset: str, plan_name: str) -> list[int]:

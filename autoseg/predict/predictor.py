@@ -1,24 +1,31 @@
 """Segmentations of whole cases, from image files to label files on the images' own grids."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from autoseg.data.cases import Case
-from autoseg.data.volumes import Geometry, write_segmentation
-from autoseg.errors import DatasetError
-from autoseg.plan.plan import Plan
-from autoseg.predict.sliding_window import predict_logits
-from autoseg.preprocess.case import PreprocessedCase, preprocess_case, restore_segmentation
+from autoseg.data.volumes import Geometry, Volume, write_segmentation
+from autoseg.errors import AutosegError, DatasetError
+from autoseg.plan.plan import Plan, Preprocessing
+from autoseg.predict.logits import LOGITS_BYTES, run_networks
+from autoseg.predict.model import Model
+from autoseg.predict.postprocess import postprocess
+from autoseg.predict.probabilities import probabilities_path, write_probabilities
+from autoseg.preprocess.case import CaseProperties, PreprocessedCase, preprocess_case, preprocess_volume
+from autoseg.preprocess.resample import Floats
+from autoseg.preprocess.restore import Box, OnProbabilities, Restorable, part_to_file, restore, restore_combinations
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl.gz", ".gipl")
+"""Formats that segmentations are written in; images of other formats get the first."""
 
 OnCase = Callable[[str, float], None]
+OnError = Callable[[str, AutosegError], None]
 
 
 @dataclass(frozen=True)
@@ -46,108 +53,215 @@ class CaseTiming:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A case that the network can be given, and the seconds that it took to prepare."""
+    """A case as each member's network sees it, and the seconds that it took to prepare."""
 
-    preprocessed: PreprocessedCase
+    cases: tuple[PreprocessedCase, ...]
     seconds: float
 
+    @property
+    def properties(self) -> CaseProperties:
+        return self.cases[0].properties
 
-def predict_case(networks: Sequence[nn.Module], case: Case, plan: Plan, *, device: torch.device) -> Prediction:
-    """Segment one case with the average of the networks' logits.
 
-    Args:
-        networks: in evaluation mode on ``device``, one a fold.
-        case: its image files; a label is not read.
-        plan: what the networks were trained with.
-        device: where they compute.
+def predict_case(model: Model, case: Case) -> Prediction:
+    """Segment one case; its label is not read.
 
     Raises:
         DatasetError: the case has another number of channels than the plan.
         VolumeError: an image cannot be used.
     """
-    _check_channels(case, plan)
-    return _segment(networks, _prepare(case, plan), plan, device)
+    check_channels(case, model.plan)
+    prepared = _prepare(case, model)
+    start = perf_counter()
+    segmentation = _finish(model, prepared.properties, run_networks(model, prepared.cases), None)
+    return Prediction(segmentation, prepared.properties.geometry, prepared.seconds + perf_counter() - start)
+
+
+def predict_volume(model: Model, volume: Volume, on_part: OnProbabilities | None = None) -> NDArray[Any]:
+    """Return the label values (Z, Y, X) of an image (C, Z, Y, X) on its own grid; the image is not changed.
+
+    Args:
+        model: what segments.
+        volume: the image.
+        on_part: given a box of the image's grid and the probabilities (R, z, y, x) there, until all of it that is not
+            cropped away is covered.
+    """
+    cases = _by_preprocessing(model, lambda plan: preprocess_volume("image", volume, plan))
+    properties = cases[0].properties
+
+    def turn(box: Box, part: Floats) -> None:
+        if on_part:
+            on_part(*part_to_file(box, part, properties, model.plan))
+
+    return _finish(model, properties, run_networks(model, cases), turn if on_part else None)
+
+
+def predict_combinations(
+    model: Model, combinations: Sequence[Sequence[int]], case: Case, paths: Sequence[Path]
+) -> None:
+    """Segment a case with each combination of the model's members, running each network once, and write the results.
+
+    Args:
+        model: its members; a postprocessing is left out.
+        combinations: indices of members.
+        case: its image files.
+        paths: of the segmentations, one a combination.
+
+    Raises:
+        DatasetError: the case has another number of channels than the plans.
+        VolumeError: an image cannot be used.
+    """
+    check_channels(case, model.plan)
+    prepared = _prepare(case, model)
+    logits, properties = run_networks(model, prepared.cases), prepared.properties
+    found = restore_combinations(logits, combinations, properties, model.plan, limit_bytes=LOGITS_BYTES)
+    for path, segmentation in zip(paths, found):
+        write_segmentation(path, segmentation, properties.geometry)
 
 
 def predict_cases(
-    networks: Sequence[nn.Module],
+    model: Model,
     cases: Sequence[Case],
-    plan: Plan,
     output_folder: Path,
     *,
-    device: torch.device,
     on_case: OnCase | None = None,
+    on_error: OnError | None = None,
     skip_existing: bool = False,
-    ending: str = ".nii.gz",
+    save_probabilities: bool = False,
+    ending: str | None = None,
 ) -> list[CaseTiming]:
-    """Segment cases and write each to ``output_folder`` as CASE.nii.gz, whole or not at all.
+    """Segment cases and write each to ``output_folder``, whole or not at all.
 
-    While the network works on one case, a thread prepares the next one: at most two cases are in memory.
+    While the network works on one case, one thread prepares the next and another writes the one before.
 
     Args:
-        networks: in evaluation mode on ``device``, one a fold.
+        model: what segments.
         cases: their image files; labels are not read.
-        plan: what the networks were trained with.
         output_folder: made if missing.
-        device: where the networks compute.
         on_case: told the name and the seconds of each case once it is written.
+        on_error: told the name of a case that cannot be used, and why; the others go on. None: the error is raised.
         skip_existing: leave out cases whose segmentation stands already; they are not among the timings.
-        ending: of the files, which chooses the format.
+        save_probabilities: write CASE_probabilities.b2nd too: float16 (R, Z, Y, X) on the image's grid.
+        ending: of the files, which chooses the format; None: that of each case's image.
 
     Raises:
         DatasetError: a case has another number of channels than the plan; found before anything is segmented.
-        VolumeError: an image cannot be used; the cases before it are written.
+        VolumeError: an image cannot be used and there is no ``on_error``; the cases before it are written.
     """
     for case in cases:
-        _check_channels(case, plan)
-    targets = [output_folder / f"{case.name}{ending}" for case in cases]
+        check_channels(case, model.plan)
+    targets = [output_folder / f"{case.name}{ending or ending_of(case.images[0])}" for case in cases]
     left = [(case, path) for case, path in zip(cases, targets) if not (skip_existing and path.is_file())]
-    timings = []
-    with ThreadPoolExecutor(max_workers=1) as background:
-        upcoming = [background.submit(_prepare, case, plan) for case, _ in left[:1]]
+    run = _Run(model, save_probabilities, on_case, on_error)
+    with ThreadPoolExecutor(max_workers=1) as reader, ThreadPoolExecutor(max_workers=1) as writer:
+        upcoming = [reader.submit(_prepare, case, model) for case, _ in left[:1]]
         for index, (case, path) in enumerate(left, start=1):
-            prepared = upcoming[0].result()
-            upcoming = [background.submit(_prepare, following, plan) for following, _ in left[index : index + 1]]
-            timing = CaseTiming(case.name, _segment_to_file(networks, prepared, plan, device, path))
-            timings.append(timing)
-            if on_case:
-                on_case(timing.name, timing.seconds)
-    return timings
+            prepared = upcoming[0]
+            wait_for(prepared)
+            upcoming = [reader.submit(_prepare, following, model) for following, _ in left[index : index + 1]]
+            run.segment(case, prepared, path, writer)
+        run.settle()
+    return run.timings
 
 
-def _prepare(case: Case, plan: Plan) -> _Prepared:
+class _Run:
+    """The cases of one call: the one that is being written, and those that are done."""
+
+    def __init__(
+        self, model: Model, save_probabilities: bool, on_case: OnCase | None, on_error: OnError | None
+    ) -> None:
+        self.timings: list[CaseTiming] = []
+        self._model, self._save_probabilities = model, save_probabilities
+        self._on_case, self._on_error = on_case, on_error
+        self._writing: tuple[str, Future[float]] | None = None
+
+    def segment(self, case: Case, prepared: Future[_Prepared], path: Path, writer: ThreadPoolExecutor) -> None:
+        """Run the networks on a case, and leave the rest to the writer once it is done with the case before."""
+        try:
+            ready = prepared.result()
+        except AutosegError as error:
+            self.settle()
+            self._report(case.name, error)
+            return
+        start = perf_counter()
+        logits = run_networks(self._model, ready.cases)
+        seconds = ready.seconds + perf_counter() - start
+        self.settle()
+        self._writing = case.name, writer.submit(self._write, ready.properties, logits, path, seconds)
+        if any(one.row_bytes for one in logits):
+            self.settle()  # the networks still have to compute while the logits are read
+
+    def settle(self) -> None:
+        """Wait for the case that is being written."""
+        if self._writing is None:
+            return
+        (name, future), self._writing = self._writing, None
+        try:
+            self.timings.append(CaseTiming(name, future.result()))
+        except AutosegError as error:
+            self._report(name, error)
+            return
+        if self._on_case:
+            self._on_case(name, self.timings[-1].seconds)
+
+    def _write(self, properties: CaseProperties, logits: Sequence[Restorable], path: Path, seconds: float) -> float:
+        start = perf_counter()
+        if self._save_probabilities:
+            with write_probabilities(probabilities_path(path), properties, self._model.plan) as writer:
+                segmentation = _finish(self._model, properties, logits, writer)
+        else:
+            segmentation = _finish(self._model, properties, logits, None)
+        write_segmentation(path, segmentation, properties.geometry)
+        return seconds + perf_counter() - start
+
+    def _report(self, name: str, error: AutosegError) -> None:
+        if self._on_error is None:
+            raise error
+        self._on_error(name, error)
+
+
+def wait_for(future: Future[Any]) -> None:
+    """Wait until a future is done, whether it failed or not."""
+    future.exception()
+
+
+def _prepare(case: Case, model: Model) -> _Prepared:
     start = perf_counter()
-    return _Prepared(preprocess_case(case, plan, with_label=False), perf_counter() - start)
+    cases = _by_preprocessing(model, lambda plan: preprocess_case(case, plan, with_label=False))
+    return _Prepared(cases, perf_counter() - start)
 
 
-def _segment(networks: Sequence[nn.Module], prepared: _Prepared, plan: Plan, device: torch.device) -> Prediction:
-    start = perf_counter()
-    properties = prepared.preprocessed.properties
-    logits = predict_logits(
-        networks,
-        torch.from_numpy(prepared.preprocessed.image),
-        patch_size=plan.training.patch_shape,
-        tile_step=plan.prediction.tile_step,
-        mirror_axes=plan.prediction.mirror_axes,
-        num_outputs=plan.dataset.label_scheme.num_outputs,
-        device=device,
-        precision=plan.training.precision,
-    )
-    segmentation = restore_segmentation(logits, properties, plan)
-    return Prediction(segmentation, properties.geometry, prepared.seconds + perf_counter() - start)
+def _by_preprocessing(model: Model, make: Callable[[Plan], PreprocessedCase]) -> tuple[PreprocessedCase, ...]:
+    """Return the case of each member, made once for each distinct preprocessing."""
+    made: list[tuple[Preprocessing, PreprocessedCase]] = []
+    for member in model.members:
+        if all(preprocessing != member.plan.preprocessing for preprocessing, _ in made):
+            made.append((member.plan.preprocessing, make(member.plan)))
+    return tuple(next(case for p, case in made if p == member.plan.preprocessing) for member in model.members)
 
 
-def _segment_to_file(
-    networks: Sequence[nn.Module], prepared: _Prepared, plan: Plan, device: torch.device, path: Path
-) -> float:
-    """Segment a case, write it, and return the seconds that all of it took."""
-    prediction = _segment(networks, prepared, plan, device)
-    start = perf_counter()
-    write_segmentation(path, prediction.segmentation, prediction.geometry)
-    return prediction.seconds + perf_counter() - start
+def _finish(
+    model: Model, properties: CaseProperties, logits: Sequence[Restorable], on_probabilities: OnProbabilities | None
+) -> NDArray[Any]:
+    """Return the segmentation on the image's own grid, postprocessed."""
+    found = restore(logits, properties, model.plan, limit_bytes=LOGITS_BYTES, on_probabilities=on_probabilities)
+    if model.postprocessing is None:
+        return found
+    labels = model.plan.dataset.label_scheme
+    return postprocess(found, model.postprocessing.steps, labels, properties.geometry.spacing)
 
 
-def _check_channels(case: Case, plan: Plan) -> None:
+def ending_of(image: Path) -> str:
+    """Return the ending of the segmentation of an image: the image's own, where that is a format of volumes."""
+    return next((ending for ending in ENDINGS if image.name.endswith(ending) and image.is_file()), ENDINGS[0])
+
+
+def check_channels(case: Case, plan: Plan) -> None:
+    """Refuse a case that has another number of image files than the plan has channels.
+
+    Raises:
+        DatasetError: the message names the files.
+    """
     expected = plan.dataset.channels
     if len(case.images) != len(expected):
         raise DatasetError(

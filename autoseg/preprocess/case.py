@@ -1,26 +1,25 @@
-"""One case: from the files of a raw dataset to the network's input, and the way back for its logits.
+"""One case: from the files of a raw dataset to the network's input. The way back stands in restore.py.
 
 The order is nnU-Net's, once the image has the canonical orientation: transpose, crop to nonzero, normalise, resample.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
 from autoseg.data.crop import Box, nonzero_box, nonzero_mask
 from autoseg.data.dataset import Case
-from autoseg.data.labels import OUTSIDE_CLASS, Labels
+from autoseg.data.labels import OUTSIDE_CLASS
 from autoseg.data.volumes import (
     Geometry,
+    Volume,
     align,
     canonical_geometry,
-    from_canonical,
     read_image,
     read_label,
     to_canonical,
@@ -28,7 +27,7 @@ from autoseg.data.volumes import (
 from autoseg.documents import Document
 from autoseg.plan.plan import Plan, Preprocessing
 from autoseg.preprocess.normalize import normalize
-from autoseg.preprocess.resample import coarse_axis, resample_classes, resample_image, resampled_slabs
+from autoseg.preprocess.resample import coarse_axis, resample_classes, resample_image
 
 Voxel = tuple[int, int, int]
 Range = tuple[int, int]
@@ -103,16 +102,26 @@ def preprocess_case(case: Case, plan: Plan, *, with_label: bool = True) -> Prepr
     """
     label_path = case.label if with_label else None
     sources = describe_sources(case, label_path)
-    image, geometry = _read_image(case, plan.preprocessing)
-    properties = _describe(case.name, geometry, nonzero_box(image), plan.preprocessing, sources)
-    image = np.ascontiguousarray(image[:, *properties.slices])
+    image, properties = _orient_and_crop(case.name, read_image(case.images), plan.preprocessing, sources)
     classes = None if label_path is None else _read_classes(label_path, case, plan, properties)
-    schemes = plan.preprocessing.normalization
-    mask = nonzero_mask(image) if any(scheme.use_mask for scheme in schemes) else None
-    normalize(image, schemes, mask)
+    mask = _normalize(image, plan.preprocessing)
     if classes is not None and mask is not None:
         classes[(classes == 0) & ~mask] = OUTSIDE_CLASS
     return _resample(image, classes, properties, plan.preprocessing)
+
+
+def preprocess_volume(name: str, volume: Volume, plan: Plan) -> PreprocessedCase:
+    """Bring an image (C, Z, Y, X) in memory to the plan's orientation, spacing and intensities; it is not changed.
+
+    Raises:
+        PlanError: the plan is for another number of channels.
+    """
+    floats = Volume(volume.array.astype(np.float32, copy=False), volume.geometry)
+    image, properties = _orient_and_crop(name, floats, plan.preprocessing, ())
+    if np.may_share_memory(image, volume.array):
+        image = image.copy()
+    _normalize(image, plan.preprocessing)
+    return _resample(image, None, properties, plan.preprocessing)
 
 
 def describe_sources(case: Case, label_path: Path | None) -> tuple[SourceFile, ...]:
@@ -123,38 +132,22 @@ def describe_sources(case: Case, label_path: Path | None) -> tuple[SourceFile, .
     return tuple(SourceFile(name=p.name, size=s.st_size, modified_ns=s.st_mtime_ns) for p, s in states)
 
 
-def restore_segmentation(logits: torch.Tensor, properties: CaseProperties, plan: Plan) -> NDArray[Any]:
-    """Turn logits on the preprocessed grid into label values on the file's own grid.
-
-    Logits are resampled linearly, as nnU-Net does, a few slices and one channel at a time, so memory does not grow with
-    the number of channels. Exclusive classes: the largest logit wins. Overlapping regions: each one above 0 (a
-    probability of 1/2) writes its value over the ones before.
-
-    Args:
-        logits: (R, Z, Y, X) on the CPU, in any floating dtype.
-        properties: of the case.
-        plan: of it, ``preprocessing`` and the label scheme are used.
-
-    Returns:
-        label values (Z, Y, X) in the file's own orientation; background outside the crop.
-
-    Raises:
-        ValueError: the logits do not have the preprocessed case's shape.
-    """
-    if tuple(logits.shape[1:]) != properties.shape:
-        raise ValueError(f"{properties.name}: logits of {tuple(logits.shape[1:])} for a case of {properties.shape}")
-    found = _decide(logits, properties, plan)
-    whole = np.zeros(properties.shape_before_crop, dtype=found.dtype)
-    whole[properties.slices] = found
-    back = np.argsort(plan.preprocessing.transpose)
-    return from_canonical(whole.transpose(back), properties.geometry)
-
-
-def _read_image(case: Case, preprocessing: Preprocessing) -> tuple[Floats, Geometry]:
-    """Return the image, canonical and transposed, and the geometry of the file."""
-    volume = read_image(case.images)
+def _orient_and_crop(
+    name: str, volume: Volume, preprocessing: Preprocessing, sources: tuple[SourceFile, ...]
+) -> tuple[Floats, CaseProperties]:
+    """Return the image, canonical, transposed and cropped to nonzero; contiguous."""
     array = to_canonical(volume).array
-    return array.transpose(0, *(1 + axis for axis in preprocessing.transpose)), volume.geometry
+    image = array.transpose(0, *(1 + axis for axis in preprocessing.transpose))
+    properties = _describe(name, volume.geometry, nonzero_box(image), preprocessing, sources)
+    return np.ascontiguousarray(image[:, *properties.slices]), properties
+
+
+def _normalize(image: Floats, preprocessing: Preprocessing) -> NDArray[np.bool_] | None:
+    """Normalise the image in place; return the mask that this was done in, if a scheme asks for one."""
+    schemes = preprocessing.normalization
+    mask = nonzero_mask(image) if any(scheme.use_mask for scheme in schemes) else None
+    normalize(image, schemes, mask)
+    return mask
 
 
 def _read_classes(path: Path, case: Case, plan: Plan, properties: CaseProperties) -> NDArray[np.int16]:
@@ -210,40 +203,3 @@ def _resample(
         classes = resample_classes(classes, shape, order=preprocessing.label_order, separate_axis=axis)
     image = resample_image(image, shape, order=preprocessing.image_order, separate_axis=axis)
     return PreprocessedCase(image, classes, properties)
-
-
-def _decide(logits: torch.Tensor, properties: CaseProperties, plan: Plan) -> NDArray[Any]:
-    """Return label values (Z, Y, X) on the cropped grid before resampling."""
-    labels, preprocessing = plan.dataset.label_scheme, plan.preprocessing
-    shape = properties.shape_before_resampling
-    # As on the way there, but from the plan's spacing to the file's: nnU-Net's rule looks at the spacing that is left.
-    current = preprocessing.spacing_of(properties.spacing)
-    axis = coarse_axis(current, properties.spacing, preprocessing.separate_axis_threshold)
-    result = np.empty(shape, dtype=_value_type(labels))
-    for rows, channels in resampled_slabs(logits.detach(), shape, separate_axis=axis):
-        size = (rows.stop - rows.start, *shape[1:])
-        result[rows] = _threshold(channels, labels, size) if labels.overlapping else labels.decode(_argmax(channels))
-    return result
-
-
-def _value_type(labels: Labels) -> type[np.uint8] | type[np.int16]:
-    values = [*labels.class_values, *(region.value for region in labels.regions.values())]
-    return np.uint8 if min(values) >= 0 and max(values) < 256 else np.int16
-
-
-def _argmax(channels: Iterable[Floats]) -> NDArray[np.int16]:
-    """Return the index of the largest channel, the first of equal ones."""
-    iterator = iter(channels)
-    best = next(iterator)
-    winner = np.zeros(best.shape, dtype=np.int16)
-    for index, channel in enumerate(iterator, start=1):
-        winner[channel > best] = index
-        best = np.maximum(best, channel)
-    return winner
-
-
-def _threshold(channels: Iterable[Floats], labels: Labels, size: tuple[int, ...]) -> NDArray[np.int16]:
-    values = np.zeros(size, dtype=np.int16)
-    for channel, region in zip(channels, labels.regions.values()):
-        values[channel > 0] = region.value
-    return values

@@ -8,13 +8,12 @@ into bands, and only these are multiplied.
 Products are numpy's and not torch's, since a training may have set torch to a lower precision of products.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -22,7 +21,6 @@ Floats = NDArray[np.float32]
 Shape = Sequence[int]
 
 BAND_ROWS = 64  # measured: products of 32 to 128 rows are about equally fast
-SLAB_ROWS = 16  # slices held of a class's resampled logits; few, so that they stay in the processor's cache
 NEGLIGIBLE = 1e-9  # a weight below this is far below what float32 resolves
 TIE = 2e-6  # indicators nearer than this are equal: about 16 roundings of float32 near 1
 SPACING_TIE = 1e-4  # relative; file formats round spacings by less
@@ -98,26 +96,10 @@ def resample_classes(
     return _nearest(_vote(classes_zyx, in_plane), shape, axes=(separate_axis,))
 
 
-def resampled_slabs(
-    logits: torch.Tensor, shape: Shape, *, separate_axis: int | None
-) -> Iterator[tuple[slice, Iterator[Floats]]]:
-    """Yield each slab's rows along the first axis, and an iterator over its channels (rows, Y, X) resampled linearly.
-
-    Args:
-        logits: (R, Z, Y, X) of any floating dtype, on the CPU.
-        shape: the new shape (z, y, x).
-        separate_axis: an axis along which the nearest slice is taken.
-    """
-    orders = [0 if axis == separate_axis else 1 for axis in range(3)]
-    for band in matrix_bands(logits.shape[1], shape[0], orders[0], SLAB_ROWS):
-        weights = None if logits.shape[1] == shape[0] else band.weights
-        yield band.rows, (_resample_slab(channel[band.columns], weights, shape, orders) for channel in logits)
-
-
 @lru_cache(maxsize=64)
 def matrix_bands(old: int, new: int, order: int, num_rows: int = BAND_ROWS) -> tuple[Band, ...]:
     """Return the matrix (new, old) that resamples an axis, cut into bands of ``num_rows`` rows."""
-    return _cut(axis_matrix(old, new, order), num_rows)
+    return cut_bands(axis_matrix(old, new, order), num_rows)
 
 
 @lru_cache(maxsize=32)
@@ -132,16 +114,17 @@ def axis_matrix(old: int, new: int, order: int) -> NDArray[np.float64]:
     return matrix
 
 
-def _cut(matrix: NDArray[np.float64], num_rows: int) -> tuple[Band, ...]:
+def cut_bands(matrix: NDArray[np.float64], num_rows: int = BAND_ROWS) -> tuple[Band, ...]:
+    """Cut a matrix (new, old) into bands of ``num_rows`` rows."""
     bands = []
     for start in range(0, len(matrix), num_rows):
         rows = slice(start, min(start + num_rows, len(matrix)))
-        columns = _extent(np.abs(matrix[rows]).max(axis=0) > NEGLIGIBLE)
+        columns = extent(np.abs(matrix[rows]).max(axis=0) > NEGLIGIBLE)
         bands.append(Band(rows, columns, np.ascontiguousarray(matrix[rows, columns], dtype=np.float32)))
     return tuple(bands)
 
 
-def _extent(flags: NDArray[Any]) -> slice:
+def extent(flags: NDArray[Any]) -> slice:
     """Return the range from the first to the last True; an empty one where there is none."""
     found = np.flatnonzero(flags)
     return slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)
@@ -161,7 +144,7 @@ def _resample_channel(channel: Floats, shape: Shape, order: int, separate_axis: 
     result = channel
     for axis in sorted(range(3), key=lambda a: shape[a] / channel.shape[a]):  # what shrinks goes first
         if shape[axis] != channel.shape[axis]:
-            result = _multiply(result, matrix_bands(channel.shape[axis], shape[axis], orders[axis]), axis, shape[axis])
+            result = multiply(result, matrix_bands(channel.shape[axis], shape[axis], orders[axis]), axis, shape[axis])
     if order > 1:
         if separate_axis is not None:  # each slice keeps its own range
             lower, upper = (_nearest_along(limit, shape, separate_axis) for limit in (lower, upper))
@@ -180,7 +163,7 @@ def _nearest(array: NDArray[Any], shape: Shape, *, axes: tuple[int, ...]) -> NDA
     return array
 
 
-def _multiply(array: Floats, bands: Sequence[Band], axis: int, size: int) -> Floats:
+def multiply(array: Floats, bands: Sequence[Band], axis: int, size: int) -> Floats:
     """Apply an axis's matrix to (Z, Y, X). Only products that BLAS takes without a copy are written here."""
     array = np.ascontiguousarray(array)
     result = np.empty((*array.shape[:axis], size, *array.shape[axis + 1 :]), dtype=np.float32)
@@ -191,24 +174,13 @@ def _multiply(array: Floats, bands: Sequence[Band], axis: int, size: int) -> Flo
         elif axis == 1:
             np.matmul(band.weights, array[:, band.columns], out=result[:, band.rows])
         else:
-            _multiply_rows(band.weights, array[band.columns], out=result[band.rows])
+            multiply_rows(band.weights, array[band.columns], out=result[band.rows])
     return result
 
 
-def _multiply_rows(weights: Floats, slices: Floats, out: Floats) -> None:
+def multiply_rows(weights: Floats, slices: Floats, out: Floats) -> None:
+    """Write the weighted sums of slices (old, Y, X) into ``out`` (new, Y, X)."""
     np.matmul(weights, slices.reshape(len(slices), -1), out=out.reshape(len(out), -1))
-
-
-def _resample_slab(slices: torch.Tensor, weights: Floats | None, shape: Shape, orders: Sequence[int]) -> Floats:
-    array: Floats = np.ascontiguousarray(slices.float().numpy())
-    if weights is not None:
-        slab = np.empty((len(weights), *array.shape[1:]), dtype=np.float32)
-        _multiply_rows(weights, array, out=slab)
-        array = slab
-    for axis in sorted((1, 2), key=lambda a: shape[a] / array.shape[a]):
-        if shape[axis] != array.shape[axis]:
-            array = _multiply(array, matrix_bands(array.shape[axis], shape[axis], orders[axis]), axis, shape[axis])
-    return array
 
 
 Box = tuple[slice, ...]
@@ -264,7 +236,7 @@ def _class_boxes(classes: NDArray[np.int16]) -> dict[int, Box]:
 
 def _reach(box: Box, matrices: Sequence[NDArray[np.float64]]) -> Box:
     """Return the new voxels in which old ones within ``box`` have a part."""
-    return tuple(_extent((matrix[:, part] != 0).any(axis=1)) for part, matrix in zip(box, matrices))
+    return tuple(extent((matrix[:, part] != 0).any(axis=1)) for part, matrix in zip(box, matrices))
 
 
 def _is_empty(box: Box) -> bool:
@@ -282,10 +254,10 @@ def _indicator(
     classes: NDArray[np.int16], label: int, rows: Box, matrices: Sequence[NDArray[np.float64]]
 ) -> Floats:
     """Return the linearly interpolated indicator of one class at the new voxels ``rows``."""
-    columns = tuple(_extent((matrix[part] != 0).any(axis=0)) for matrix, part in zip(matrices, rows))
+    columns = tuple(extent((matrix[part] != 0).any(axis=0)) for matrix, part in zip(matrices, rows))
     array: Floats = (classes[columns] == label).astype(np.float32)
     sizes = [part.stop - part.start for part in rows]
     for axis in sorted(range(3), key=lambda a: sizes[a] / array.shape[a]):
-        bands = _cut(matrices[axis][rows[axis], columns[axis]], BAND_ROWS)
-        array = _multiply(array, bands, axis, sizes[axis])
+        bands = cut_bands(matrices[axis][rows[axis], columns[axis]], BAND_ROWS)
+        array = multiply(array, bands, axis, sizes[axis])
     return array

@@ -15,6 +15,7 @@ from autoseg.evaluate import metrics
 from autoseg.evaluate.evaluate import (
     DEFINITIONS,
     Metrics,
+    Scoring,
     evaluate_case,
     evaluate_folder,
     evaluate_label_folders,
@@ -22,6 +23,7 @@ from autoseg.evaluate.evaluate import (
 )
 
 SPACING = (2.0, 1.0, 0.5)
+SCORING = Scoring(1.0)
 LABELS = Labels.from_names({"background": 0, "liver": 1, "tumour": 2})
 SHAPE = (8, 10, 12)
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -57,14 +59,20 @@ def folders(tmp_path: Path, rng: np.random.Generator) -> tuple[list[Case], Path]
 
 def test_a_case_gets_the_metrics_of_each_mask(rng: np.random.Generator) -> None:
     reference, prediction = pair(rng)
-    scores = evaluate_case(reference, prediction, LABELS, SPACING, 1.0)
+    scores = evaluate_case(reference, prediction, LABELS, SPACING, SCORING)
     assert list(scores) == ["liver", "tumour"]
     for region, value in (("liver", 1), ("tumour", 2)):
         masks = reference == value, prediction == value
+        overlap = metrics.count_overlap(*masks)
         assert scores[region] == {
             "dice": metrics.dice(*masks),
+            "iou": overlap.iou,
+            "sensitivity": overlap.sensitivity,
+            "precision": overlap.precision,
             "surface_dice": metrics.surface_dice(*masks, SPACING, 1.0),
             "hausdorff_95": metrics.hausdorff_95(*masks, SPACING),
+            "average_surface_distance": metrics.average_surface_distance(*masks, SPACING),
+            "volume_difference_ml": pytest.approx(np.subtract(*(metrics.volume_ml(m, SPACING) for m in masks[::-1]))),
             "reference_volume_ml": metrics.volume_ml(masks[0], SPACING),
             "predicted_volume_ml": metrics.volume_ml(masks[1], SPACING),
         }
@@ -77,7 +85,7 @@ def test_a_region_is_the_union_of_its_labels(rng: np.random.Generator) -> None:
         regions={"whole": Region(labels=(1, 2, 4), value=1), "core": Region(labels=(2, 4), value=2)},
     )
     reference, prediction = pair(rng, (0, 1, 2, 4))
-    scores = evaluate_case(reference, prediction, labels, SPACING, 1.0)
+    scores = evaluate_case(reference, prediction, labels, SPACING, SCORING)
     assert scores["whole"]["dice"] == metrics.dice(reference > 0, prediction > 0)
     assert scores["core"]["dice"] == metrics.dice(reference > 1, prediction > 1)
 
@@ -88,14 +96,14 @@ def test_ignored_voxels_count_on_neither_side(rng: np.random.Generator) -> None:
     reference[:, :5] = 9
     outside = prediction.copy()
     outside[:, :5] = 0
-    expected = evaluate_case(np.where(reference == 9, 0, reference), outside, LABELS, SPACING, 1.0)
-    assert evaluate_case(reference, prediction, labels, SPACING, 1.0) == expected
+    expected = evaluate_case(np.where(reference == 9, 0, reference), outside, LABELS, SPACING, SCORING)
+    assert evaluate_case(reference, prediction, labels, SPACING, SCORING) == expected
 
 
 def test_undeclared_labels_are_refused_by_name_of_the_file(rng: np.random.Generator) -> None:
     reference, prediction = pair(rng, (0, 1, 5))
     with pytest.raises(VolumeError, match="a.nii.gz: label values 5 are not declared"):
-        evaluate_case(reference, prediction, LABELS, SPACING, 1.0, where=("a.nii.gz", "b.nii.gz"))
+        evaluate_case(reference, prediction, LABELS, SPACING, SCORING, where=("a.nii.gz", "b.nii.gz"))
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
@@ -140,7 +148,7 @@ def test_endings_may_differ_and_axes_may_be_stored_the_other_way_round(
         evaluate_label_folders(tmp_path / "r", tmp_path / f, tolerance_mm=1.0) for f in ("straight", "reversed")
     )
     assert straight == turned
-    assert straight.cases["one"]["label_1"] == evaluate_case(reference, prediction, LABELS, SPACING, 1.0)["liver"]
+    assert straight.cases["one"]["label_1"] == evaluate_case(reference, prediction, LABELS, SPACING, SCORING)["liver"]
 
 
 def test_another_grid_is_refused(folders) -> None:
@@ -181,5 +189,25 @@ def test_label_files_of_background_only_are_scored_as_undefined(tmp_path: Path) 
 
 def test_a_region_named_foreground_keeps_its_own_mean() -> None:
     values = dict.fromkeys(DEFINITIONS, 0.5)
-    result = summarize({"one": {"foreground": values, "other": dict.fromkeys(DEFINITIONS, 1.0)}}, 1.0)
+    result = summarize({"one": {"foreground": values, "other": dict.fromkeys(DEFINITIONS, 1.0)}}, SCORING)
     assert result.mean["foreground"] == values
+
+
+def test_lesions_are_scored_for_the_regions_that_are_named(folders) -> None:
+    cases, predictions = folders
+    result = evaluate_folder(cases, predictions, LABELS, tolerance_mm=1.0, lesions=["tumour"])
+    assert "lesion_f1_10" not in result.cases["case_0"]["liver"]
+    assert {"lesion_f1_10", "lesion_f1_50", "reference_lesions"} <= set(result.cases["case_0"]["tumour"])
+    assert result.cases["case_2"]["tumour"]["lesion_f1_10"] is None
+    assert result.mean["foreground"]["lesion_f1_10"] == result.mean["tumour"]["lesion_f1_10"]
+    assert result.about.lesions == ("tumour",) and "lesion_f1_50" in result.about.definitions
+    by_value = evaluate_label_folders(cases[0].label.parent, predictions, tolerance_mm=1.0, lesions=["label_2"])
+    assert by_value.mean["label_2"] == result.mean["tumour"]
+
+
+def test_a_lesion_that_is_no_region_is_refused(folders) -> None:
+    cases, predictions = folders
+    with pytest.raises(DatasetError, match="--lesions tumor: no such region; did you mean 'tumour'.*liver, tumour"):
+        evaluate_folder(cases, predictions, LABELS, tolerance_mm=1.0, lesions=["tumor"])
+    with pytest.raises(DatasetError, match="--lesions tumour: no such region.*label_1, label_2"):
+        evaluate_label_folders(cases[0].label.parent, predictions, tolerance_mm=1.0, lesions=["tumour"])

@@ -11,6 +11,7 @@ from autoseg.data.volumes import read_label
 from autoseg.evaluate import metrics
 from autoseg.evaluate.metrics import (
     average_surface_distance,
+    count_overlap,
     dice,
     hausdorff_95,
     surface_dice,
@@ -146,3 +147,24 @@ def test_real_labels_equal_the_original(real_data: Path) -> None:
             mask = volume.array[0] == value
             for other in (np.roll(mask, 1, 0), binary_erosion(mask), volume.array[0] > 0):
                 assert_equals_oracle(mask, other, volume.geometry.spacing)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_overlaps_equal_counting_voxel_by_voxel(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    reference, predicted = blob(rng, (4, 5, 6)), blob(rng, (4, 5, 6), threshold=0.0)
+    first, second = ({tuple(p) for p in np.argwhere(mask)} for mask in (reference, predicted))
+    overlap = count_overlap(reference, predicted)
+    assert overlap.iou == pytest.approx(len(first & second) / len(first | second))
+    assert overlap.sensitivity == pytest.approx(len(first & second) / len(first))
+    assert overlap.precision == pytest.approx(len(first & second) / len(second))
+
+
+def test_overlaps_of_empty_masks_are_the_worst_or_undefined() -> None:
+    empty, mask = np.zeros((2, 3, 4, 5), dtype=bool)
+    mask[1, 1] = True
+    for pair in ((empty, mask), (mask, empty)):
+        overlap = count_overlap(*pair)
+        assert (overlap.dice, overlap.iou, overlap.sensitivity, overlap.precision) == (0, 0, 0, 0)
+    both = count_overlap(empty, empty)
+    assert (both.dice, both.iou, both.sensitivity, both.precision) == (None, None, None, None)

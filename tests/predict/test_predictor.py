@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import blosc2
 import numpy as np
 import pytest
 import torch
@@ -11,11 +12,13 @@ from torch import nn
 
 from autoseg.data.cases import Case
 from autoseg.data.labels import Labels
-from autoseg.data.volumes import Geometry, read_label, same_geometry, write_volume
-from autoseg.errors import DatasetError, VolumeError
+from autoseg.data.volumes import Geometry, read_image, read_label, same_geometry, write_volume
+from autoseg.errors import DatasetError, PlanError, VolumeError
 from autoseg.plan.plan import Normalization, Plan, PlanDataset, Prediction, Preprocessing, Training
-from autoseg.predict import predictor
-from autoseg.predict.predictor import predict_case, predict_cases
+from autoseg.predict import logits, predictor
+from autoseg.predict.model import Member, Model, check_together
+from autoseg.predict.postprocess import Postprocessing, Step
+from autoseg.predict.predictor import ending_of, predict_case, predict_cases, predict_volume
 
 CPU = torch.device("cpu")
 LABELS = Labels.from_names({"background": 0, "liver": 3, "spleen": 7})
@@ -58,6 +61,11 @@ def plan_for(channels: int = 2) -> Plan:
     )  # fmt: skip
 
 
+def model(*networks: nn.Module) -> Model:
+    """Return a model of one plan whose folds are ``networks``."""
+    return Model((Member(plan_for(), networks or (Threshold(),)),), CPU)
+
+
 @pytest.fixture
 def make_case(tmp_path: Path) -> Callable[..., tuple[Case, np.ndarray]]:
     """A function that writes a case of two channels, the first of them the class; returns it and its label values."""
@@ -77,7 +85,7 @@ def make_case(tmp_path: Path) -> Callable[..., tuple[Case, np.ndarray]]:
 @pytest.mark.parametrize("direction", [IDENTITY, PERMUTED])
 def test_a_case_is_segmented_on_its_own_grid(make_case, direction) -> None:
     case, label = make_case(direction=direction)
-    result = predict_case([Threshold()], case, plan_for(), device=CPU)
+    result = predict_case(model(), case)
     np.testing.assert_array_equal(result.segmentation, label)
     assert same_geometry(result.geometry, read_label(case.images[0]).geometry) is None
     assert result.seconds > 0
@@ -86,7 +94,7 @@ def test_a_case_is_segmented_on_its_own_grid(make_case, direction) -> None:
 def test_the_networks_logits_are_averaged(make_case) -> None:
     case, label = make_case()
     np.testing.assert_array_equal(
-        predict_case([Threshold(0.9), Threshold(-0.9)], case, plan_for(), device=CPU).segmentation, label
+        predict_case(model(Threshold(0.9), Threshold(-0.9)), case).segmentation, label
     )
 
 
@@ -95,7 +103,7 @@ def test_cases_are_written_with_the_geometry_of_their_images(make_case, tmp_path
     seen: list[tuple[str, float]] = []
     output = tmp_path / "new" / "out"
     report = lambda name, seconds: seen.append((name, seconds))  # noqa: E731
-    timings = predict_cases([Threshold()], [c for c, _ in pairs], plan_for(), output, device=CPU, on_case=report)
+    timings = predict_cases(model(), [c for c, _ in pairs], output, on_case=report)
     assert [(t.name, t.seconds) for t in timings] == seen and [name for name, _ in seen] == [
         "case_0",
         "case_1",
@@ -110,21 +118,21 @@ def test_cases_are_written_with_the_geometry_of_their_images(make_case, tmp_path
 
 def test_segmentations_that_stand_already_are_left_alone_on_request(make_case, tmp_path: Path) -> None:
     cases = [make_case(f"case_{n}", seed=n)[0] for n in range(2)]
-    predict_cases([Threshold()], cases[:1], plan_for(), tmp_path, device=CPU)
+    predict_cases(model(), cases[:1], tmp_path)
     before = (tmp_path / "case_0.nii.gz").stat().st_mtime_ns
-    timings = predict_cases([Threshold()], cases, plan_for(), tmp_path, device=CPU, skip_existing=True)
+    timings = predict_cases(model(), cases, tmp_path, skip_existing=True)
     assert [t.name for t in timings] == ["case_1"]
     assert (tmp_path / "case_0.nii.gz").stat().st_mtime_ns == before
-    assert len(predict_cases([Threshold()], cases, plan_for(), tmp_path, device=CPU)) == 2
+    assert len(predict_cases(model(), cases, tmp_path)) == 2
 
 
 def test_another_ending_chooses_another_format(make_case, tmp_path: Path) -> None:
     case, label = make_case()
-    predict_cases([Threshold()], [case], plan_for(), tmp_path, device=CPU, ending=".nrrd")
+    predict_cases(model(), [case], tmp_path, ending=".nrrd")
     np.testing.assert_array_equal(read_label(tmp_path / "one.nrrd").array[0], label)
 
 
-def test_one_case_is_prepared_while_the_network_works_and_no_more(make_case, tmp_path: Path, monkeypatch) -> None:
+def test_one_case_is_prepared_and_one_written_meanwhile_and_no_more(make_case, tmp_path: Path, monkeypatch) -> None:
     cases = [make_case(f"case_{n}", seed=n)[0] for n in range(4)]
     started: list[str] = []
     second_started = threading.Event()
@@ -140,12 +148,12 @@ def test_one_case_is_prepared_while_the_network_works_and_no_more(make_case, tmp
     class Waiting(Threshold):
         def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
             assert second_started.wait(10)  # the second case is begun before the first is finished
-            assert len(started) <= len(done) + 2
+            assert len(started) <= len(done) + 3  # one is written, one in the network, one prepared
             return super().forward(x)
 
     done: list[str] = []
     monkeypatch.setattr(predictor, "preprocess_case", preprocess)
-    predict_cases([Waiting()], cases, plan_for(), tmp_path, device=CPU, on_case=lambda name, _: done.append(name))
+    predict_cases(model(Waiting()), cases, tmp_path, on_case=lambda name, _: done.append(name))
     assert started == done == ["case_0", "case_1", "case_2", "case_3"]
 
 
@@ -153,19 +161,110 @@ def test_nothing_is_segmented_if_a_case_lacks_a_channel(make_case, tmp_path: Pat
     good, bad = make_case("good")[0], make_case("bad")[0]
     bad = Case(bad.name, bad.images[:1], None)
     with pytest.raises(DatasetError, match=r"case bad: 1 image files found \(bad_0000.nii.gz\).*2 channels"):
-        predict_cases([Threshold()], [good, bad], plan_for(), tmp_path / "out", device=CPU)
+        predict_cases(model(), [good, bad], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(DatasetError, match="give one file a channel"):
-        predict_case([Threshold()], bad, plan_for(), device=CPU)
+        predict_case(model(), bad)
 
 
 def test_a_broken_image_keeps_the_cases_before_it(make_case, tmp_path: Path) -> None:
     good, bad = make_case("good")[0], make_case("bad")[0]
     bad.images[0].write_bytes(b"not an image")
     with pytest.raises(VolumeError, match="bad_0000.nii.gz"):
-        predict_cases([Threshold()], [good, bad], plan_for(), tmp_path / "out", device=CPU)
+        predict_cases(model(), [good, bad], tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
 
 
 def test_no_case_gives_no_timing(tmp_path: Path) -> None:
-    assert predict_cases([Threshold()], [], plan_for(), tmp_path, device=CPU) == []
+    assert predict_cases(model(), [], tmp_path) == []
+
+
+def test_a_bad_image_is_reported_and_the_others_go_on(make_case, tmp_path: Path) -> None:
+    cases = [make_case(name)[0] for name in ("bad", "good", "worse", "last")]
+    for case in (cases[0], cases[2]):
+        case.images[1].write_bytes(b"not an image")
+    problems: dict[str, str] = {}
+    report = lambda name, error: problems.update({name: str(error)})  # noqa: E731
+    timings = predict_cases(model(), cases, tmp_path / "out", on_error=report)
+    assert [t.name for t in timings] == ["good", "last"]
+    assert sorted(problems) == ["bad", "worse"] and "bad_0001.nii.gz" in problems["bad"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.nii.gz", "last.nii.gz"]
+
+
+def test_the_format_is_that_of_the_image(make_case, tmp_path: Path) -> None:
+    case, label = make_case()
+    moved = tuple(path.with_name(path.name.replace(".nii.gz", ".nrrd")) for path in case.images)
+    for old, new in zip(case.images, moved):
+        volume = read_image([old])
+        write_volume(new, volume.array[0], volume.geometry)
+    predict_cases(model(), [Case("one", moved, None)], tmp_path / "out")
+    np.testing.assert_array_equal(read_label(tmp_path / "out" / "one.nrrd").array[0], label)
+    assert ending_of(tmp_path) == ".nii.gz" == ending_of(Path("slice.dcm"))
+
+
+@pytest.mark.parametrize("direction", [IDENTITY, PERMUTED])
+@pytest.mark.parametrize("limit", [10**9, 0])
+def test_probabilities_lie_on_the_grid_of_the_image(make_case, tmp_path: Path, direction, limit, monkeypatch) -> None:
+    monkeypatch.setattr(logits, "LOGITS_BYTES", limit)
+    case, label = make_case(direction=direction)
+    predict_cases(model(), [case], tmp_path, save_probabilities=True)
+    found = blosc2.open(str(tmp_path / "one_probabilities.b2nd"))[:]
+    assert found.shape == (3, *label.shape) and found.dtype == np.float16
+    np.testing.assert_allclose(found.astype(np.float32).sum(axis=0), 1, atol=2e-3)
+    np.testing.assert_array_equal(np.array([0, 3, 7])[found.argmax(axis=0)], label)
+    first = read_image(case.images[:1]).array[0]
+    expected = np.exp([-((first - c) ** 2) for c in range(3)])
+    np.testing.assert_allclose(found, expected / expected.sum(axis=0), atol=2e-3)
+    np.testing.assert_array_equal(read_label(tmp_path / "one.nii.gz").array[0], label)
+
+
+def test_plans_of_different_spacing_are_averaged_as_probabilities_by_weight(make_case) -> None:
+    case, label = make_case()
+    coarse = plan_for()
+    spacing = coarse.preprocessing.model_copy(update={"spacing": (2.0, 1.5, 1.0)})
+    coarse = coarse.model_copy(update={"preprocessing": spacing})
+    members = (Member(plan_for(), (Threshold(),), 0.999), Member(coarse, (Threshold(9.0),), 0.001))
+    np.testing.assert_array_equal(predict_case(Model(members, CPU), case).segmentation, label)
+    swapped = (Member(plan_for(), (Threshold(),), 0.001), Member(coarse, (Threshold(9.0),), 0.999))
+    assert (predict_case(Model(swapped, CPU), case).segmentation == 0).all()
+
+
+def test_little_memory_gives_the_same_segmentation(make_case, monkeypatch) -> None:
+    case, label = make_case()
+    opened: list[slice] = []
+    original = logits.LogitStream
+
+    def count(tiling, image, strip, *, window):
+        opened.append(strip)
+        return original(tiling, image, strip, window=window)
+
+    monkeypatch.setattr(logits, "LogitStream", count)
+    monkeypatch.setattr(logits, "LOGITS_BYTES", 6000)
+    monkeypatch.setattr(predictor, "LOGITS_BYTES", 6000)
+    np.testing.assert_array_equal(predict_case(model(), case).segmentation, label)
+    assert len(opened) > 1
+
+
+def test_an_array_is_segmented_like_a_file_and_not_changed(make_case) -> None:
+    case, label = make_case(direction=PERMUTED)
+    volume = read_image(case.images)
+    before = volume.array.copy()
+    np.testing.assert_array_equal(predict_volume(model(), volume), label)
+    np.testing.assert_array_equal(volume.array, before)
+
+
+def test_plans_that_cannot_segment_together_are_refused() -> None:
+    one, other = plan_for(), plan_for()
+    turned = other.model_copy(update={"preprocessing": other.preprocessing.model_copy(update={"transpose": (0, 1, 2)})})
+    with pytest.raises(PlanError, match="plans test and test differ in preprocessing.transpose"):
+        check_together([one, turned])
+    with pytest.raises(PlanError, match="differ in channels"):
+        check_together([one, plan_for(channels=1)])
+    check_together([one, other])
+
+
+def test_postprocessing_is_applied(make_case) -> None:
+    case, label = make_case()
+    step = Step(region="spleen", action="remove_small", volume_ml=10**6, dice_before=0.0, dice_after=1.0)
+    cleaned = Model(model().members, CPU, Postprocessing(num_cases=1, steps=(step,)))
+    np.testing.assert_array_equal(predict_case(cleaned, case).segmentation, np.where(label == 7, 0, label))

@@ -9,7 +9,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from autoseg.predict.sliding_window import importance_map, predict_logits, tile_starts
+from autoseg.predict import sliding_window
+from autoseg.predict.sliding_window import LogitStream, Tiling, importance_map, predict_logits, tile_starts
 from autoseg.train.device import DTYPES, choose_precision
 
 CPU = torch.device("cpu")
@@ -160,3 +161,57 @@ def test_the_importance_map_is_a_normalized_gaussian_with_positive_corners() -> 
     impulse[8, 4, 0] = 1
     expected = gaussian_filter(impulse, (2, 9 / 8, 1 / 8), mode="constant")
     np.testing.assert_allclose(weight, expected / expected.max(), rtol=1e-5, atol=1e-9)
+
+
+def make_tiling(network: nn.Module, outputs: int, patch=(8, 12, 10), axes=(0, 2)) -> Tiling:
+    return Tiling((network,), patch, 0.5, axes, outputs, CPU, "fp32")
+
+
+@pytest.mark.parametrize("shape", [(40, 31, 23), (9, 40, 10), (5, 7, 30)])
+@pytest.mark.parametrize("chunk", [1, 3, 7])
+def test_reading_strips_slice_by_slice_equals_the_whole(shape, chunk: int) -> None:
+    network, image = convolution(), torch.randn(2, *shape)
+    whole = predict(network, image, axes=(0, 2), outputs=3)
+    for strip in (slice(0, shape[1]), slice(0, 3), slice(4, shape[1])):
+        stream = LogitStream(make_tiling(network, 3), image, strip, window=chunk + 1)
+        for start in range(0, shape[0], chunk):
+            rows = slice(max(start - 1, 0), min(start + chunk, shape[0]))  # neighbouring reads share a slice
+            found = torch.from_numpy(np.stack(list(stream.channels(rows))))
+            torch.testing.assert_close(found, whole[:, rows, strip], rtol=1e-4, atol=1e-5)
+
+
+def test_slices_may_be_left_out() -> None:
+    network, image = convolution(), torch.randn(2, 60, 12, 10)
+    whole = predict(network, image, axes=(0, 2), outputs=3)
+    stream = LogitStream(make_tiling(network, 3), image, slice(0, 12), window=2)
+    for start in (3, 30, 31, 58):
+        found = torch.from_numpy(np.stack(list(stream.channels(slice(start, start + 2)))))
+        torch.testing.assert_close(found, whole[:, start : start + 2], rtol=1e-4, atol=1e-5)
+
+
+def test_the_logits_held_do_not_grow_with_the_number_of_slices() -> None:
+    image = torch.randn(1, 200, 12, 10)
+    tiling = make_tiling(Recorder(), 1)
+    stream = LogitStream(tiling, image, slice(0, 12), window=4)
+    assert stream._ring.numel() == 12 * 12 * 10 and tiling.row_bytes((200, 12, 10), 4) == 4 * 12 * 10
+
+
+def test_tiles_of_one_value_are_computed_once_and_give_the_same() -> None:
+    image = torch.randn(2, 60, 24, 20)
+    image[0, 12:], image[1, 12:] = -1.5, 0.25
+    image[0, 40:] = 3.0
+    network = convolution()
+    counted, plain = Recorder(network), Recorder(network)
+    found = predict(counted, image, axes=(2,), outputs=3, batch_voxels=1)
+    noise = torch.zeros_like(image)
+    noise[0, :, ::3] = 1e-7  # not constant any more, and next to no change
+    expected = predict(plain, image + noise, axes=(2,), outputs=3, batch_voxels=1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert len(counted.batch_sizes) < 0.45 * len(plain.batch_sizes)
+
+
+def test_many_classes_mean_fewer_tiles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sliding_window, "OUTPUT_BYTES", 2 * 4 * 3 * 8 * 12 * 10)
+    recorder = Recorder(convolution())
+    predict(recorder, torch.randn(2, 20, 20, 20), outputs=3)
+    assert max(recorder.batch_sizes) == 2

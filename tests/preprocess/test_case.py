@@ -18,8 +18,8 @@ from autoseg.preprocess.case import (
     CaseProperties,
     preprocess_case,
     resampled_shape,
-    restore_segmentation,
 )
+from autoseg.preprocess.restore import restore_segmentation
 
 LABELS = Labels.from_names({"background": 0, "liver": 3, "spleen": 300})
 REGIONS = Labels(

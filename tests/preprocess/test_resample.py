@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 from skimage.transform import resize
 
@@ -11,7 +10,6 @@ from autoseg.preprocess.resample import (
     matrix_bands,
     resample_classes,
     resample_image,
-    resampled_slabs,
 )
 
 SHAPES = [
@@ -150,18 +148,6 @@ def test_classes_that_lie_between_all_new_voxels_may_vanish():
 )
 def test_coarse_axis(current, new, expected):
     assert coarse_axis(current, new, 3.0) == expected
-
-
-@pytest.mark.parametrize("axis", [None, 0, 2])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(37, 21, 18), (5, 30, 8)])
-def test_slabs_together_are_the_resampled_logits(rng, axis, dtype, shape):
-    logits = torch.from_numpy(rng.standard_normal((3, 11, 12, 13), dtype=np.float32)).to(dtype)
-    found = np.empty((3, *shape), dtype=np.float32)
-    for rows, channels in resampled_slabs(logits, shape, separate_axis=axis):
-        found[:, rows] = list(channels)
-    expected = resample_image(logits.float().numpy(), shape, order=1, separate_axis=axis)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_bands_cover_each_row_once_and_leave_out_nothing_that_matters():

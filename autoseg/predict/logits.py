@@ -1,0 +1,62 @@
+"""The logits of a case from each member of a model, within bounds of memory."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from autoseg.predict.model import Member, Model
+from autoseg.predict.sliding_window import LogitStream, Tiling
+from autoseg.preprocess.case import PreprocessedCase
+from autoseg.preprocess.restore import SLAB_ROWS, LogitSource, Restorable, WholeLogits, separate_axis_back
+
+LOGITS_BYTES = 3 * 10**9
+"""Logits that are held at any time, of all members together. The peak of host memory is this, the images of two cases
+(one is prepared while another is segmented) and what the networks take; it does not grow with classes or slices."""
+
+Opener = Callable[[slice, int], LogitSource]
+
+
+def run_networks(model: Model, cases: Sequence[PreprocessedCase]) -> list[Restorable]:
+    """Return each member's logits of a case: computed, if all of them fit in half of ``LOGITS_BYTES``, else to compute.
+
+    Half, since those of the case before may still be read.
+
+    Args:
+        model: its members.
+        cases: the case as each member sees it.
+    """
+    num_bytes = sum(4 * m.plan.dataset.label_scheme.num_outputs * c.image[0].size for m, c in zip(model.members, cases))
+    fits = num_bytes <= LOGITS_BYTES / 2
+    return [_open(member, case, model.device, compute=fits) for member, case in zip(model.members, cases)]
+
+
+def make_tiling(member: Member, device: torch.device) -> Tiling:
+    """Return how a member's plan cuts an image into tiles."""
+    plan = member.plan
+    return Tiling(
+        networks=member.networks,
+        patch_size=plan.training.patch_shape,
+        tile_step=plan.prediction.tile_step,
+        mirror_axes=plan.prediction.mirror_axes,
+        num_outputs=plan.dataset.label_scheme.num_outputs,
+        device=device,
+        precision=plan.training.precision,
+    )
+
+
+def _open(member: Member, case: PreprocessedCase, device: torch.device, *, compute: bool) -> Restorable:
+    tiling, image = make_tiling(member, device), torch.from_numpy(case.image)
+    opener = _open_whole(tiling, image) if compute else _open_stream(tiling, image)
+    row_bytes = 0 if compute else tiling.row_bytes(case.properties.shape, SLAB_ROWS)
+    axis = separate_axis_back(member.plan, case.properties)
+    return Restorable(opener, case.properties.shape, axis, member.weight, row_bytes)
+
+
+def _open_whole(tiling: Tiling, image: torch.Tensor) -> Opener:
+    _, depth, rows, _ = image.shape
+    logits = LogitStream(tiling, image, slice(0, rows), window=depth).read_whole()
+    return lambda strip, window: WholeLogits(logits[:, :, strip])
+
+
+def _open_stream(tiling: Tiling, image: torch.Tensor) -> Opener:
+    return lambda strip, window: LogitStream(tiling, image, strip, window=window)

@@ -1,0 +1,102 @@
+"""Peak host memory of a whole prediction, from file to file: ``python tests/benchmarks/prediction_memory.py OUTPUT``.
+
+A network of one convolution gives as many classes as asked for, so that the time is that of everything else. Each size
+runs in a process of its own. Writes OUTPUT.json and OUTPUT.md. Tiles do not overlap here (tile_step 1), which changes the
+time and not the memory.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+SIZES = ((2, 600), (15, 600), (100, 600), (15, 150), (15, 300))
+PATCH = (64, 128, 128)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--one", nargs=2, type=int, metavar=("CLASSES", "SLICES"))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(*options.one)))
+        return
+    rows = []
+    for classes, slices in SIZES:
+        command = [sys.executable, __file__, str(options.output), "--one", str(classes), str(slices)]
+        finished = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows.append(json.loads(finished.stdout.splitlines()[-1]))
+        print(rows[-1], flush=True)
+    options.output.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    options.output.with_suffix(".md").write_text(page(rows))
+
+
+def measure(classes: int, slices: int) -> dict[str, object]:
+    """Predict one case, and return what it took."""
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from autoseg.data.cases import Case
+    from autoseg.data.labels import Labels
+    from autoseg.data.volumes import Geometry, write_volume
+    from autoseg.plan.plan import Normalization, Plan, PlanDataset, Prediction, Preprocessing, Training
+    from autoseg.predict.logits import LOGITS_BYTES
+    from autoseg.predict.model import Member, Model
+    from autoseg.predict.predictor import predict_cases
+
+    labels = Labels.from_names({"background": 0, **{f"class {n}": n for n in range(1, classes)}})
+    scheme = Normalization(scheme="ct", use_mask=False, lower=-1000.0, upper=1000.0, mean=0.0, std=500.0)
+    plan = Plan.model_construct(
+        name="memory",
+        dataset=PlanDataset(name="Memory", channels=("CT",), labels=labels.labels, regions=labels.regions,
+                            fingerprint_sha256="0" * 64),
+        preprocessing=Preprocessing(orientation="LPS", transpose=(0, 1, 2), spacing=(1.05, 0.84, 0.84), downsample=1.0,
+                                    normalization=(scheme,), image_order=3, label_order=1, separate_axis_threshold=3.0),
+        training=Training.model_construct(patch_size=PATCH, precision="fp32"),
+        prediction=Prediction(tile_step=1.0, mirror_axes=(), surface_tolerance_mm=2.0),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = nn.Conv3d(1, classes, 1).eval()
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path, shape = Path(folder) / "case_0000.nii", (slices, 512, 512)
+        geometry = Geometry(shape=shape, spacing=(1.0, 0.8, 0.8), origin=(0.0,) * 3,
+                            direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))  # fmt: skip
+        coarse = rng.integers(-1000, 1000, (slices // 10, 52, 52)).astype(np.int16)
+        write_volume(path, coarse.repeat(10, 0).repeat(10, 1).repeat(10, 2)[:, :512, :512], geometry)
+        start = perf_counter()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        predict_cases(Model((Member(plan, (network,)),), torch.device("cpu")), [Case("case", (path,), None)], Path(folder))
+        seconds = perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "classes": classes, "shape": [slices, 512, 512], "peak_gb": peak / 1e9, "before_gb": before * 1024 / 1e9,
+        "logits_of_the_whole_gb": 4e-9 * classes * slices * 512 * 512, "limit_of_logits_gb": LOGITS_BYTES / 1e9,
+        "seconds": seconds,
+    }  # fmt: skip
+
+
+def page(rows: list[dict[str, object]]) -> str:
+    """Return the table as Markdown."""
+    lines = [
+        "# Host memory of a prediction\n",
+        "Made by `tests/benchmarks/prediction_memory.py`: one case from file to file, resampled both ways (1 x 0.8 x 0.8 to "
+        f"1.05 x 0.84 x 0.84 mm), patch {' x '.join(map(str, PATCH))}, a network of one convolution, on the CPU. The peak is "
+        "that of the whole process, torch included.\n",
+        "| classes | image (z, y, x) | peak | all logits at once would be | seconds |\n|---|---|---|---|---|",
+    ]
+    for row in rows:
+        size = " x ".join(map(str, row["shape"]))
+        whole = row["logits_of_the_whole_gb"]
+        lines.append(f"| {row['classes']} | {size} | {row['peak_gb']:.1f} GB | {whole:.1f} GB | {row['seconds']:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
