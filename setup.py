@@ -37,7 +37,8 @@ setup(
         "plotly>=5.20",
     ],
     extras_require={
-        "test": ["pytest>=8", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6", "surface-distance>=0.1"],
+        "test": ["pytest>=8", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6", "surface-distance>=0.1",
+                 "statsmodels>=0.14", "scikit-posthocs>=0.9"],
     },
     entry_points={"console_scripts": [f"autoseg_{name} = autoseg.cli.{name}:main" for name in COMMANDS]},
 )

@@ -6,15 +6,19 @@ import json
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from autoseg.compare import words
 from autoseg.compare.conclusions import best_value, conclude
 from autoseg.compare.figures import Figure, draw_cases, draw_cost, draw_curves, draw_forest
+from autoseg.compare.measure import measure, shown_regions
+from autoseg.compare.resampling import LEVEL, NUM_RESAMPLES
 from autoseg.compare.runs import Runs
+from autoseg.compare.scores import Scores, gather_scores, mean_defined
 from autoseg.compare.settings import differing_settings
-from autoseg.compare.statistics import FEW_CASES, LEVEL, MIN_CASES, NUM_RESAMPLES, SIGNIFICANCE
+from autoseg.compare.statistics import FEW_CASES, MIN_CASES, SIGNIFICANCE
 from autoseg.compare.summary import (
     FOREGROUND,
     METRICS,
@@ -22,10 +26,6 @@ from autoseg.compare.summary import (
     Comparison,
     PlanSummary,
     Summary,
-    measure,
-    pool_cases,
-    shown_regions,
-    value_of,
 )
 from autoseg.compare.traces import colour_of
 from autoseg.documents import write_document, write_text
@@ -40,10 +40,11 @@ def write_report(runs: Runs, folder: Path, *, baseline: str = "unet") -> Path:
 
     The same runs give the same bytes: all resampling is seeded, and no time is written.
     """
-    summary = conclude(measure(runs, baseline=baseline), runs)
+    table = gather_scores(runs)
+    summary = conclude(measure(runs, baseline=baseline, scores=table), runs)
     write_text(folder / "cases.csv", format_cases(runs))
     write_document(folder / "summary.json", summary)
-    write_text(folder / "report.html", render_page(summary, runs))
+    write_text(folder / "report.html", render_page(summary, runs, table))
     return folder / "report.html"
 
 
@@ -60,7 +61,7 @@ def format_cases(runs: Runs) -> str:
     return table.getvalue()
 
 
-def render_page(summary: Summary, runs: Runs) -> str:
+def render_page(summary: Summary, runs: Runs, table: Scores) -> str:
     """Return the report as one HTML page that loads nothing from anywhere."""
     from jinja2 import Environment, StrictUndefined
     from plotly.offline import get_plotlyjs
@@ -69,7 +70,7 @@ def render_page(summary: Summary, runs: Runs) -> str:
     environment.globals.update(
         words=words, METRICS=METRICS, FOREGROUND=FOREGROUND, PRIMARY=PRIMARY, signs=VERDICT_SIGNS
     )
-    figures = _figures(summary, runs)
+    figures = _figures(summary, runs, table)
     return environment.from_string(_read("report.html.j2")).render(
         summary=summary,
         plans=_ordered(summary),
@@ -79,7 +80,7 @@ def render_page(summary: Summary, runs: Runs) -> str:
         regions=shown_regions(summary.regions),
         best=_best_scores(summary),
         colours=colour_of(runs.plans),
-        hardest=_hardest_cases(runs),
+        hardest=_hardest_cases(table),
         settings=_group_settings(runs),
         runs=runs,
         versions=_versions(runs),
@@ -112,11 +113,11 @@ def _read(name: str) -> str:
     return files("autoseg.compare").joinpath(name).read_text(encoding="utf-8")
 
 
-def _figures(summary: Summary, runs: Runs) -> list[Figure]:
+def _figures(summary: Summary, runs: Runs, table: Scores) -> list[Figure]:
     """Return the figures that have something to show."""
     drawn = [draw_curves(runs)] if any(run.epochs for run in runs.runs) else []
     if PRIMARY in summary.metrics:
-        drawn += [draw_cost(summary), draw_cases(summary, runs)]
+        drawn += [draw_cost(summary), draw_cases(summary, table)]
     if summary.comparisons:
         drawn.append(draw_forest(summary))
     return [figure for figure in drawn if figure.views]
@@ -150,18 +151,15 @@ def _best_scores(summary: Summary) -> dict[tuple[str, str], float]:
     return found
 
 
-def _hardest_cases(runs: Runs) -> list[tuple[str, dict[str, float | None]]]:
+def _hardest_cases(table: Scores) -> list[tuple[str, dict[str, float | None]]]:
     """Return the cases with the lowest Dice, averaged over regions and plans, with each plan's."""
-    pooled = {plan: pool_cases(runs.finished(plan)) for plan in runs.plans}
-    cases = dict.fromkeys(case for values in pooled.values() for case in values)
-    table = {
-        case: {plan: value_of(values.get(case, {}), FOREGROUND, PRIMARY) for plan, values in pooled.items()}
-        for case in cases
-    }
-    means = {
-        case: fmean(defined) for case, row in table.items() if (defined := [v for v in row.values() if v is not None])
-    }
-    return [(case, table[case]) for case in sorted(means, key=lambda case: means[case])[:MAX_HARDEST]]
+    if PRIMARY not in table.metrics or not table.plans:
+        return []
+    matrix = np.stack([table.column(plan, FOREGROUND, PRIMARY) for plan in table.plans], axis=1)
+    means = mean_defined(matrix)
+    order = [place for place in np.argsort(means, kind="stable").tolist() if not np.isnan(means[place])]
+    rows = [[None if np.isnan(value) else float(value) for value in matrix[place]] for place in order[:MAX_HARDEST]]
+    return [(table.cases[place], dict(zip(table.plans, row))) for place, row in zip(order, rows)]
 
 
 def _group_settings(runs: Runs) -> dict[str, dict[str, dict[str, str]]]:

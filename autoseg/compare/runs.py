@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from autoseg.compare.summary import Fold
 from autoseg.data.workspace import Workspace
 from autoseg.errors import WorkspaceError, nearest
 
@@ -27,7 +28,7 @@ class Run:
 
     Attributes:
         plan: name of the folder, which is the plan's.
-        fold: its number.
+        fold: its number, or for runs from elsewhere what they call it.
         state: ``finished`` when the validation cases are scored; only then it counts.
         detail: the state in words, with what the training log said last.
         document: plan.json of the run.
@@ -36,10 +37,11 @@ class Run:
         seconds: inference time of each case.
         record: run.json.
         missing: validation cases of the fold that have no score although the run is finished.
+        predictions: folder of the segmentations, None where they are not known.
     """
 
     plan: str
-    fold: int
+    fold: Fold
     state: State
     detail: str
     document: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +50,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    predictions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,12 @@ class Runs:
         """The metrics that any region was scored by."""
         every = (m for run in self.runs for values in run.cases.values() for scores in values.values() for m in scores)
         return tuple(dict.fromkeys(every))
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """The regions as the plans of the runs declare them: name to ``labels`` and ``value``; may be empty."""
+        declared = (run.document.get("dataset", {}).get("regions") for run in self.runs)
+        return next((regions for regions in declared if regions), {})
 
     def finished(self, plan: str) -> tuple[Run, ...]:
         """Return the finished runs of a plan."""
@@ -111,7 +120,7 @@ def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = ()) -> 
     chosen = list(dict.fromkeys(plans)) or list(folders)
     runs = [_read_run(name, fold, path, validation) for name in chosen for fold, path in folders[name]]
     runs += _absent_folds(runs)
-    runs.sort(key=lambda run: (chosen.index(run.plan), run.fold))
+    runs.sort(key=lambda run: (chosen.index(run.plan), str(run.fold).zfill(4)))
     made = sorted(
         path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in ("fingerprint", "splits")
     )
@@ -147,7 +156,7 @@ def _run_folders(results: Path) -> dict[str, list[tuple[int, Path]]]:
 
 def _absent_folds(runs: Sequence[Run]) -> list[Run]:
     """Return a run that is not started for every fold that some plan has and another has not."""
-    folds = sorted({run.fold for run in runs})
+    folds = dict.fromkeys(run.fold for run in runs)
     there = {(run.plan, run.fold) for run in runs}
     names = dict.fromkeys(run.plan for run in runs)
     return [Run(n, f, "not started", "other plans have this fold") for n in names for f in folds if (n, f) not in there]
@@ -167,7 +176,8 @@ def _read_run(plan: str, fold: int, folder: Path, validation: list[list[str]]) -
         return Run(plan, fold, *_describe_progress(document, epochs, folder), document, epochs, record=record)
     expected = validation[fold] if fold < len(validation) else []
     missing = tuple(name for name in expected if name not in cases)
-    return Run(plan, fold, "finished", f"{len(cases)} cases", document, epochs, cases, seconds, record, missing)
+    told, place = f"{len(cases)} cases", scored.parent
+    return Run(plan, fold, "finished", told, document, epochs, cases, seconds, record, missing, place)
 
 
 def _describe_progress(document: dict[str, Any], epochs: Sequence[object], folder: Path) -> tuple[State, str]:

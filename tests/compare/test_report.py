@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from autoseg.compare.conclusions import conclude
+from autoseg.compare.measure import measure
 from autoseg.compare.report import escape_script, render_page, write_report
 from autoseg.compare.runs import Run, Runs, load_runs
-from autoseg.compare.summary import FOREGROUND, Summary, measure
+from autoseg.compare.scores import gather_scores
+from autoseg.compare.summary import FOREGROUND, Summary
 from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document
 
@@ -155,7 +157,7 @@ def test_names_are_harmless_everywhere(page: _Page, report: Path) -> None:
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
     assert len(scripts) == 3 and not any("alert(1)" in script and EVIL in script for script in page.scripts)
     assert EVIL not in report.read_text(encoding="utf-8")
-    shown = json.loads(page.scripts[1])["cases"]["shared"]["text0"]
+    shown = json.loads(page.scripts[1])["cases"]["shared"]["text"]
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown  # plotly reads its texts as a kind of HTML
 
 
@@ -163,7 +165,7 @@ def test_hostile_names_of_plans_and_regions_are_harmless() -> None:
     evil = '"><img src=x onerror=alert(1)>'
     cases = {f"{EVIL}{k}": {evil: {"dice": 0.5 + k / 100}, "b</script>": {"dice": 0.4}} for k in range(8)}
     runs = Runs(EVIL, (Run(evil, 0, "finished", "", cases=cases), Run("unet", 0, "finished", "", cases=cases)))
-    parsed = _Page(render_page(conclude(measure(runs), runs), runs))
+    parsed = _Page(render_page(conclude(measure(runs), runs), runs, gather_scores(runs)))
     assert [tag for tag, _ in parsed.tags if tag == "img"] == []
     assert len(parsed.scripts) == 3 and json.loads(parsed.scripts[1])["cases"]
     assert evil in parsed.text
@@ -206,7 +208,7 @@ def test_every_view_that_can_be_chosen_exists(page: _Page) -> None:
         for view in figure["views"].values():
             for trace in view["data"]:
                 refs = [figure["shared"][name] for name in trace.get("refs", {}).values()]
-                assert {len(values) for values in refs} <= {len(trace["y"])}
+                assert {len(values) for values in refs} <= {len(trace.get("y", []))}
 
 
 def test_the_table_round_trips(report: Path, finished_results: Workspace) -> None:
@@ -313,7 +315,7 @@ def test_plans_without_a_common_case_are_not_ranked(own_results: Workspace) -> N
     found = _concluded(own_results)
     assert found.ranking == () and "no fair ranking" in found.headline
     runs = load_runs(own_results, "Hippocampus")
-    assert "no fair ranking" in render_page(found, runs)
+    assert "no fair ranking" in render_page(found, runs, gather_scores(runs))
 
 
 def test_a_single_region_is_its_own_mean() -> None:
@@ -322,7 +324,7 @@ def test_a_single_region_is_its_own_mean() -> None:
     found = conclude(measure(runs), runs)
     assert [(c.region, c.verdict) for c in found.comparisons] == [(FOREGROUND, "equal")]
     assert "over liver of 10 cases" in found.sentences[0]
-    assert render_page(found, runs)
+    assert render_page(found, runs, gather_scores(runs))
 
 
 def test_comparing_does_not_import_torch() -> None:
@@ -344,4 +346,4 @@ def test_six_real_methods(real_data: Path) -> None:
     assert all(
         c.difference.low <= c.difference.mean <= c.difference.high for c in found.comparisons if c.metric == "dice"
     )
-    assert render_page(found, runs)
+    assert render_page(found, runs, gather_scores(runs))
