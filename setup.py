@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["autoseg", "autoseg.*"]),
-    package_data={"autoseg": ["py.typed"], "autoseg.compare": ["*.j2", "*.css", "*.js"]},
+    package_data={"autoseg": ["py.typed"], "autoseg.compare": ["page/*.j2", "page/*.css", "page/*.js"]},
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",

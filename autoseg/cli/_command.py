@@ -36,16 +36,17 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
     app.command(context_settings={"help_option_names": ["-h", "--help"]})(command)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        status = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         return _refuse(f"{message} See --help.")
     except AutosegError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
+        status = INTERRUPTED
+    if status == INTERRUPTED:  # newer typer returns it instead of letting the interruption through
         sys.stderr.write("interrupted; the same command goes on from there\n")
-        return INTERRUPTED
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def num_workers(option: int) -> int:

@@ -5,12 +5,19 @@ from collections.abc import Iterator
 from autoseg.compare.runs import Runs
 from autoseg.compare.statistics import FEW_CASES, MIN_CASES, judge
 from autoseg.compare.summary import FOREGROUND, MARGIN, PRIMARY, Rank, Summary
-from autoseg.compare.words import count, format_interval, format_seconds, format_share, format_signed, join
+from autoseg.compare.words import (
+    MAX_WORTH_NAMING,
+    count,
+    format_interval,
+    format_seconds,
+    format_share,
+    format_signed,
+    join,
+)
 
 DIVERGED = 0.5
 """A fold whose mean Dice is below this part of its plan's best fold is pointed out."""
 MAX_NAMED = 5
-MAX_WORTH_NAMING = 10_000
 
 
 def conclude(summary: Summary, runs: Runs) -> Summary:
@@ -32,6 +39,24 @@ def best_value(summary: Summary) -> Rank | None:
         if (rank.to_best is None or (rank.to_best.mean or 0.0) >= -MARGIN) and _training(summary, rank.plan) is not None
     ]
     return min(near, key=lambda rank: _training(summary, rank.plan) or 0.0, default=None)
+
+
+def describe_better(summary: Summary, plan: str) -> tuple[bool, str]:
+    """Return whether any plan is better than ``plan``, the baseline of ``summary``, and that in words."""
+    if summary.baseline != plan:
+        return False, f"{plan} has no finished run, so nothing can be better than it"
+    found = [c for c in summary.comparisons if c.family == "primary"]
+    if not found:
+        return False, f"there is no other plan than {plan}"
+    better = [c for c in found if c.verdict == "better"]
+    told = join(
+        [
+            f"{c.plan} ({format_signed(c.difference.mean, PRIMARY)} points, {format_interval(c.difference, PRIMARY)}"
+            f"{'' if better else ', ' + c.verdict})"
+            for c in better or found
+        ]
+    )
+    return bool(better), f"better than {plan}: {told}" if better else f"no plan is better than {plan}: {told}"
 
 
 def _training(summary: Summary, plan: str) -> float | None:
@@ -60,7 +85,8 @@ def _lead(rank: Rank) -> str:
     difference = rank.to_best
     if difference is None:
         return "undecided"
-    verdict = judge(difference, difference.p_value, margin=MARGIN, higher_is_better=True)
+    p_values = (difference.p_value, difference.p_permutation)
+    verdict = judge(difference, p_values, margin=MARGIN, higher_is_better=True)
     return "better" if verdict == "worse" else verdict
 
 

@@ -200,7 +200,7 @@ def compare_family(
     comparisons = []
     for (plan, region, metric), difference, p, p_permuted in zip(keys, differences, corrected, permuted):
         known = METRICS[metric]
-        verdict = judge(difference, p, margin=known.margin, higher_is_better=known.higher_is_better)
+        verdict = judge(difference, (p, p_permuted), margin=known.margin, higher_is_better=known.higher_is_better)
         more = more_cases_needed(difference, margin=known.margin, num_comparisons=len(keys))
         comparisons.append(
             Comparison(

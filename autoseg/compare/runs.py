@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from autoseg.errors import WorkspaceError, nearest
 State = Literal["finished", "not scored", "not finished", "not started", "unreadable"]
 Values = dict[str, dict[str, float | None]]
 
-_CASES: TypeAdapter[dict[str, Values]] = TypeAdapter(dict[str, Values])
+CASES: TypeAdapter[dict[str, Values]] = TypeAdapter(dict[str, Values])
 _SECONDS: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 _FOLDER = re.compile(r"fold_(\d+)")
 _NNUNET_NAME = re.compile(r"Dataset\d{3}_(.+)")
@@ -102,13 +102,35 @@ def datasets_with_runs(workspace: Workspace) -> list[str]:
     return sorted({path.parents[1].name for path in (workspace.root / "results").glob("*/*/fold_*")})
 
 
-def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = ()) -> Runs:
+def choose_plans(runs: Runs, plans: Sequence[str]) -> Runs:
+    """Return the runs of the given plans in the given order; all of them if none is given.
+
+    Raises:
+        WorkspaceError: a given plan has no run; the message says which have.
+    """
+    if unknown := [name for name in plans if name not in runs.names]:
+        raise WorkspaceError(
+            f"-a {unknown[0]}: no run of this plan; plans of {runs.dataset}: {', '.join(runs.names)}"
+            f"{nearest(unknown[0], runs.names)}"
+        )
+    chosen = tuple(run for name in dict.fromkeys(plans) for run in runs.runs if run.plan == name)
+    return replace(runs, runs=chosen) if plans else runs
+
+
+def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = (), *, empty: bool = False) -> Runs:
     """Read all runs of a dataset, or those of the given plans in the given order.
 
     Raises:
-        WorkspaceError: the dataset has no run at all, or a given plan has none; the message says which have.
+        WorkspaceError: the dataset has no run at all (unless it may be ``empty``), or a given plan has none; the
+            message says which have.
     """
-    dataset = _find_results(workspace, dataset)
+    try:
+        dataset = _find_results(workspace, dataset)
+    except WorkspaceError:
+        if not empty or plans:
+            raise
+        matched = _NNUNET_NAME.fullmatch(Path(dataset).name)
+        return Runs(matched.group(1) if matched else Path(dataset).name, ())
     folders = _run_folders(_results(workspace, dataset))
     if unknown := [name for name in plans if name not in folders]:
         raise WorkspaceError(
@@ -169,7 +191,7 @@ def _read_run(plan: str, fold: int, folder: Path, validation: list[list[str]]) -
         record = _read_object(folder / "run.json")
         seconds = _SECONDS.validate_python(_read_object(folder / "validation" / "timing.json").get("cases", {}))
         scored = folder / "validation" / "metrics.json"
-        cases = _CASES.validate_python(_read_object(scored).get("cases", {}))
+        cases = CASES.validate_python(_read_object(scored).get("cases", {}))
     except (ValueError, OSError) as error:  # ValidationError and JSONDecodeError are ValueErrors
         return Run(plan, fold, "unreadable", _describe(error, folder))
     if not cases:

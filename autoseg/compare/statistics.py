@@ -160,18 +160,25 @@ def correct_holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def judge(
-    difference: Difference, p_corrected: float | None, *, margin: float | None, higher_is_better: bool
+    difference: Difference,
+    p_values: tuple[float | None, float | None],
+    *,
+    margin: float | None,
+    higher_is_better: bool,
 ) -> Verdict:
     """Say what a difference means.
 
     ``equal``: the whole interval lies within ``margin`` of zero (never without a margin). ``better`` or ``worse``: it
-    does not, it leaves out zero, and the corrected p is below 0.05. Else ``undecided``.
+    does not, it leaves out zero, and both corrected ``p_values``, of the signed-rank and of the permutation test, are
+    below 0.05: the former alone would take skewness for a difference, since it speaks of ranks and not of the mean.
+    Else ``undecided``.
     """
-    if difference.mean is None or difference.low is None or difference.high is None or p_corrected is None:
+    known = [p for p in p_values if p is not None]
+    if difference.mean is None or difference.low is None or difference.high is None or len(known) < len(p_values):
         return "undecided"
     if margin is not None and -margin <= difference.low and difference.high <= margin:
         return "equal"
-    if difference.low <= 0 <= difference.high or p_corrected >= SIGNIFICANCE:
+    if difference.low <= 0 <= difference.high or max(known) >= SIGNIFICANCE:
         return "undecided"
     return "better" if (difference.mean > 0) == higher_is_better else "worse"
 

@@ -57,7 +57,10 @@ def measure_verdicts(kind: str, num_cases: int, spread: float, shift: float, num
         found = compare_paired([(values, base) for values in drawn], seed=batch)
         for start in range(0, len(found), num_plans - 1):
             family = found[start : start + num_plans - 1]
-            corrected = correct_holm([difference.p_value for difference in family])
+            corrected = zip(
+                correct_holm([difference.p_value for difference in family]),
+                correct_holm([difference.p_permutation for difference in family]),
+            )
             verdicts = [judge(d, p, margin=MARGIN, higher_is_better=True) for d, p in zip(family, corrected)]
             counts[verdicts[0]] += 1
             without = verdicts if shift == 0 else verdicts[1:]

@@ -6,7 +6,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from autoseg.compare.resampling import bootstrap_intervals, number_of_resamples, permutation_p_values
+from autoseg.compare.resampling import bootstrap_intervals, expanded_level, number_of_resamples, permutation_p_values
 from autoseg.compare.statistics import (
     MIN_CASES,
     Difference,
@@ -33,13 +33,20 @@ def _compare(first: list[float], second: list[float]) -> Difference:
 @pytest.mark.parametrize("number", [8, 40, 260])
 def test_the_interval_is_scipys_bca(rng: np.random.Generator, number: int) -> None:
     values = _skewed(rng, number)
+    level, generator = expanded_level(0.95, number), np.random.default_rng(1)
     expected = stats.bootstrap(
-        (values,), np.mean, n_resamples=30000, method="BCa", rng=np.random.default_rng(1)
+        (values,), np.mean, confidence_level=level, n_resamples=30000, rng=generator
     ).confidence_interval
     ((low, high),) = bootstrap_intervals([values], num_resamples=30000)
     width = expected.high - expected.low
     assert low == pytest.approx(expected.low, abs=0.02 * width)
     assert high == pytest.approx(expected.high, abs=0.02 * width)
+
+
+@pytest.mark.parametrize("number", [6, 20, 100])
+def test_the_expanded_interval_of_normal_values_is_as_wide_as_that_of_the_t_test(number: int) -> None:
+    bootstrap = stats.norm(scale=np.sqrt((number - 1) / number)).interval(expanded_level(0.95, number))
+    assert bootstrap == pytest.approx(stats.t(number - 1).interval(0.95))
 
 
 def test_the_interval_of_a_large_sample_is_scipys_too(rng: np.random.Generator) -> None:
@@ -66,7 +73,7 @@ def test_the_interval_of_a_skewed_sample_reaches_further_into_the_tail(rng: np.r
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     samples = np.random.default_rng(5).normal(0.3, 1.0, (300, 40))
     found = np.array([bootstrap_intervals([sample], num_resamples=999, seed=k)[0] for k, sample in enumerate(samples)])
-    assert 0.91 <= np.mean((found[:, 0] <= 0.3) & (found[:, 1] >= 0.3)) <= 0.98
+    assert 0.92 <= np.mean((found[:, 0] <= 0.3) & (found[:, 1] >= 0.3)) <= 0.98
 
 
 def test_equal_values_have_an_interval_without_width() -> None:
@@ -173,13 +180,14 @@ def _difference(mean: float, low: float | None, high: float | None, std: float =
     ],
 )
 def test_verdicts(mean: float, low: float | None, high: float | None, p: float | None, verdict: str) -> None:
-    assert judge(_difference(mean, low, high), p, margin=0.01, higher_is_better=True) == verdict
+    assert judge(_difference(mean, low, high), (p, 0.0), margin=0.01, higher_is_better=True) == verdict
+    assert judge(_difference(mean, low, high), (0.0, p), margin=0.01, higher_is_better=True) == verdict
 
 
 def test_verdicts_of_a_distance_are_turned_round_and_never_equal() -> None:
-    assert judge(_difference(-0.3, -0.5, -0.1), 0.001, margin=None, higher_is_better=False) == "better"
-    assert judge(_difference(0.3, 0.1, 0.5), 0.001, margin=None, higher_is_better=False) == "worse"
-    assert judge(_difference(0.0, -0.001, 0.001), 0.9, margin=None, higher_is_better=False) == "undecided"
+    assert judge(_difference(-0.3, -0.5, -0.1), (0.001, 0.001), margin=None, higher_is_better=False) == "better"
+    assert judge(_difference(0.3, 0.1, 0.5), (0.001, 0.001), margin=None, higher_is_better=False) == "worse"
+    assert judge(_difference(0.0, -0.001, 0.001), (0.9, 0.9), margin=None, higher_is_better=False) == "undecided"
 
 
 def test_the_cases_needed_for_a_difference_are_those_of_a_t_test_by_its_efficiency() -> None:
@@ -212,7 +220,10 @@ def test_without_a_difference_a_verdict_is_seldom_wrong() -> None:
         base = rng.beta(12, 2, 30)
         others = base + rng.normal(0, 0.06, (3, 30))
         found = compare_paired([(other, base) for other in others], seed=trial)
-        corrected = correct_holm([difference.p_value for difference in found])
+        corrected = zip(
+            correct_holm([difference.p_value for difference in found]),
+            correct_holm([difference.p_permutation for difference in found]),
+        )
         verdicts = [judge(d, p, margin=0.01, higher_is_better=True) for d, p in zip(found, corrected)]
         wrong += any(verdict in ("better", "worse") for verdict in verdicts)
     assert wrong / 150 <= 0.08
@@ -222,4 +233,4 @@ def test_a_real_difference_is_found() -> None:
     rng = np.random.default_rng(2)
     base = rng.beta(12, 2, 60)
     found = compare_paired([(base + rng.normal(0.03, 0.03, 60), base)])[0]
-    assert judge(found, found.p_value, margin=0.01, higher_is_better=True) == "better"
+    assert judge(found, (found.p_value, found.p_permutation), margin=0.01, higher_is_better=True) == "better"
