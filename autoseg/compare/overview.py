@@ -116,14 +116,16 @@ def _survivors(comparisons: Sequence[DatasetComparison]) -> str:
     if not tested:
         return ""
     significant = [c for c in tested if _significant(c)]
-    told = f" ({join(named)} points; {_number(tested, 'better')} of them not practically equal)" if named else ""
+    told = f" ({join(named)} points)" if named else ""
     baselines = join(sorted({c.baseline for c in tested}))
     losses = len(significant) - len(named)
     return (
-        f"Of {count(len(tested), 'comparison')} with {baselines}, {len(significant)} stay significant when Holm's "
-        f"procedure corrects for all of them: {count(len(named), 'gain')}{told} and "
+        f"Of {count(len(tested), 'comparison')} with {baselines}, {len(significant)} stay significant in the signed-"
+        f"rank test when Holm's procedure corrects for all of them: {count(len(named), 'gain')}{told} and "
         f"{losses} {'loss' if losses == 1 else 'losses'}. "
-        f"Without correction it would be {sum((c.difference.p_value or 1.0) < SIGNIFICANCE for c in tested)}."
+        f"Without correction it would be {sum((c.difference.p_value or 1.0) < SIGNIFICANCE for c in tested)}. "
+        f"Called better, for which the permutation test of the mean must agree and the interval must reach beyond one "
+        f"Dice point: {_number(tested, 'better') or 'none'}."
     )
 
 

@@ -29,6 +29,13 @@ from autoseg.compare.traces import MAX_DOTS, colour_of, rounded
 VERDICT_SIGNS = {"better": "▲", "worse": "▼", "equal": "=", "undecided": "?"}
 MAX_HARDEST = 5
 SCRIPTS = ("figures.js", "tables.js", "viewer.js")
+COST_TITLES = {
+    "epoch_seconds": "Epoch time",
+    "training_seconds": "Fold time",
+    "inference_seconds": "Case time",
+    "memory": "Memory",
+    "parameters": "Parameters",
+}
 METHOD = {
     "level": f"{100 * LEVEL:.0f} %",
     "resamples": f"{NUM_RESAMPLES:,}",
@@ -62,6 +69,11 @@ def render_page(summary: Summary, runs: Runs, table: Scores, background: Backgro
         summary=summary,
         plans=ordered_plans(summary),
         sections=_sections(summary, figures, bool(settings), bool(data_rows)),
+        costs={
+            cost: title
+            for cost, title in COST_TITLES.items()
+            if any(cost_of(p, cost) is not None for p in summary.plans)
+        },
         value=best_value(summary),
         comparisons=_by_metric(summary),
         regions=shown_regions(summary.regions),

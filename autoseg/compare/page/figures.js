@@ -1,5 +1,5 @@
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
+const data = JSON.parse(document.getElementById("report-data").textContent);
 
 // Which plans the reader has unticked; figures and tables leave them out.
 const plans = (() => {
