@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["autoseg", "autoseg.*"]),
-    package_data={"autoseg": ["py.typed"], "autoseg.compare": ["*.j2", "*.css", "*.js"]},
+    package_data={"autoseg": ["py.typed"], "autoseg.compare": ["page/*.j2", "page/*.css", "page/*.js"]},
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",
@@ -40,7 +40,8 @@ setup(
     ],
     extras_require={
         "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "scikit-learn>=1.3", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6", "surface-distance>=0.1"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "scikit-learn>=1.3", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6",
+                 "surface-distance>=0.1", "statsmodels>=0.14", "scikit-posthocs>=0.9"],
     },
     entry_points={"console_scripts": [f"autoseg_{name} = autoseg.cli.{name}:main" for name in COMMANDS]},
 )

@@ -41,7 +41,8 @@ def test_every_promised_file_is_there(finished: Path) -> None:
     assert [name for name in expected if not (run / name).is_file()] == []
     assert list((run / "events").iterdir())
     assert not list(finished.rglob(".partial*"))
-    assert [p.name for p in sorted((finished / "reports" / "Phantom").iterdir())] == ["cases.csv", "report.html", "summary.json"]
+    written = [p.name for p in sorted((finished / "reports" / "Phantom").iterdir())]
+    assert written == ["cases.csv", "report.html", "summary.json", "table.md", "table.tex"]
 
 
 def test_one_line_of_metrics_an_epoch(finished: Path) -> None:

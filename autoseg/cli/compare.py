@@ -1,13 +1,24 @@
 """autoseg_compare: the report on all trained plans."""
 
+import sys
 from collections.abc import Sequence
-from typing import Annotated, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from autoseg.cli._best import choose
 from autoseg.cli._command import DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import comparison_table
+
+if TYPE_CHECKING:
+    from autoseg.compare.runs import Runs
+    from autoseg.compare.summary import Summary
+    from autoseg.data.workspace import Workspace
+
+NOT_BETTER = 1
+PORT = 8000
 
 
 def compare(
@@ -19,7 +30,30 @@ def compare(
         Optional[list[str]],  # noqa: UP045
         typer.Option("-a", "--plan", help="Plan to compare; repeat. Default: all that have results."),
     ] = None,
-    baseline: Annotated[str, typer.Option("--baseline", help="Plan that the others are compared with.")] = "unet",
+    baseline: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--baseline", help="Plan that the others are compared with. Default: unet."),
+    ] = None,
+    by: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--by", help="Group plans that differ in this: loss, optimizer, schedule, architecture, "
+        "downsample."),
+    ] = None,
+    add: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--add", help="NAME=FOLDER: nnU-Net's results, metrics.json, or segmentations; repeat."),
+    ] = None,
+    cases: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--cases", help="Long table (the columns of cases.csv) to compare instead of results/."),
+    ] = None,
+    better_than: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--fail-unless-better-than", help="End with status 1 unless a plan is better than this one."),
+    ] = None,
+    images: Annotated[bool, typer.Option(help="Show slices of the worst, median and best cases.")] = True,
+    serve: Annotated[bool, typer.Option("--serve", help="Then serve reports and TensorBoard on 127.0.0.1.")] = False,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of --serve.")] = PORT,
     best: Annotated[
         bool, typer.Option("--best", help="Choose the best plan or pair for autoseg_predict; learn its postprocessing.")
     ] = False,
@@ -29,27 +63,124 @@ def compare(
 ) -> None:
     """Compare trained plans: accuracy with its uncertainty, beside what it costs.
 
-    Example: autoseg_compare -d Hippocampus --baseline unet
+    Example: autoseg_compare -d Hippocampus --baseline unet --by loss
     """
-    from autoseg.compare.report import write_report
-    from autoseg.compare.runs import datasets_with_runs, load_runs
-    from autoseg.compare.summary import Summary
+    from autoseg.compare.background import gather_background
+    from autoseg.compare.overview import compare_over_datasets
+    from autoseg.compare.report import write_overview, write_report
+    from autoseg.compare.scores import gather_scores
     from autoseg.data.workspace import open_workspace
-    from autoseg.documents import read_document
-    from autoseg.errors import WorkspaceError
 
     place, out = open_workspace(workspace), console()
-    names = [dataset] if dataset else datasets_with_runs(place)
-    if not names:
-        raise WorkspaceError(f"{place.root / 'results'}: no runs yet; make one with autoseg_train -d DATASET -a unet -f 0")
-    for runs in [load_runs(place, name, plan or ()) for name in names]:
-        path = write_report(runs, place.report(runs.dataset), baseline=baseline)
-        summary = read_document(path.with_name("summary.json"), Summary)
+    found = _load(place, dataset, plan or [], cases, add or [], better_than)
+    against = _choose_baseline(baseline, better_than)
+    summaries = []
+    for runs in found:
+        folder, table = place.report(runs.dataset), gather_scores(runs)
+        with progress_bar("reading images", None) as advance:
+            background = gather_background(runs, table, place, images=images, on_case=advance)
+        summary = write_report(runs, folder, baseline=against, by=by or (), table=table, background=background)
+        summaries.append(summary)
         out.print(comparison_table(summary))
         out.print(f"{summary.headline}. {' '.join(summary.sentences)}", markup=False, soft_wrap=True)
-        out.print(f"wrote {path} (open it in a browser), cases.csv, summary.json", markup=False, soft_wrap=True)
+        written = f"{folder / 'report.html'} (open it in a browser), cases.csv, summary.json, table.md, table.tex"
+        out.print(f"wrote {written}", markup=False, soft_wrap=True)
         if best:
             choose(place, runs.dataset, plan or (), device, num_workers(workers))
+    if len(summaries) > 1:
+        overview = compare_over_datasets(summaries)
+        path = write_overview(overview, place.root / "reports")
+        out.print(f"{overview.headline}. {' '.join(overview.sentences)}", markup=False, soft_wrap=True)
+        out.print(f"wrote {path}, datasets.json", markup=False, soft_wrap=True)
+    if serve:
+        _serve(place, port)
+    if better_than:
+        _require_better(summaries, better_than)
+
+
+def _choose_baseline(baseline: str | None, better_than: str | None) -> str:
+    from autoseg.errors import PlanError
+
+    if baseline and better_than and baseline != better_than:
+        raise PlanError(
+            f"--baseline {baseline} and --fail-unless-better-than {better_than} differ; a report has one baseline, so "
+            "leave --baseline out"
+        )
+    return better_than or baseline or "unet"
+
+
+def _load(
+    place: "Workspace",
+    dataset: str | None,
+    plans: list[str],
+    cases: Path | None,
+    add: list[str],
+    better_than: str | None,
+) -> "list[Runs]":
+    """Return the runs of each dataset, with those that were added."""
+    from autoseg.compare.external import read_cases_table
+    from autoseg.compare.runs import choose_plans, datasets_with_runs, load_runs
+    from autoseg.errors import WorkspaceError
+
+    wanted = [*plans, better_than] if plans and better_than else plans
+    if cases:
+        found = [runs for runs in read_cases_table(cases) if dataset in (None, runs.dataset)]
+        if not found:
+            raise WorkspaceError(f"{cases}: no rows of dataset {dataset}; leave -d out to compare all that it holds")
+        found = [choose_plans(runs, wanted) for runs in found]
+    else:
+        names = [dataset] if dataset else datasets_with_runs(place)
+        if not names:
+            raise WorkspaceError(
+                f"{place.root / 'results'}: no runs yet; make one with autoseg_train -d DATASET -a unet -f 0"
+            )
+        found = [load_runs(place, name, wanted, empty=bool(add)) for name in names]
+    return [_with_added(runs, add, place, len(found)) for runs in found]
+
+
+def _with_added(runs: "Runs", add: list[str], place: "Workspace", num_datasets: int) -> "Runs":
+    from autoseg.compare.external import add_results
+    from autoseg.errors import WorkspaceError
+
+    for text in add:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise WorkspaceError(f"--add {text}: expected NAME=FOLDER, e.g. --add nnunet_v2=results/fold_0/validation")
+        if num_datasets > 1:
+            raise WorkspaceError(f"--add {text}: {num_datasets} datasets are compared; say with -d which one it is of")
+        with progress_bar(f"scoring {name}", None) as advance:
+            runs = add_results(runs, name, Path(folder), place, advance)
+    return runs
+
+
+def _serve(place: "Workspace", port: int) -> None:
+    """Serve until Ctrl-C."""
+    from autoseg.compare.serve import make_server, run_tensorboard
+
+    out = console()
+    with make_server(place.root / "reports", port) as server, run_tensorboard(place.root / "results") as tensorboard:
+        number = server.server_address[1]
+        board = tensorboard.rstrip("/").rsplit(":", 1)[1]
+        out.print(f"reports on http://127.0.0.1:{number}/, TensorBoard on {tensorboard}; Ctrl-C ends", soft_wrap=True)
+        tunnels = " ".join(f"-L {each}:127.0.0.1:{each}" for each in (number, board))
+        out.print(f"from another machine: ssh {tunnels} THIS_MACHINE", markup=False, soft_wrap=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            out.print("stopped")
+
+
+def _require_better(summaries: "Sequence[Summary]", plan: str) -> None:
+    """End with status 1 where on any dataset no plan is better than ``plan``."""
+    from autoseg.compare.conclusions import describe_better
+
+    failed = False
+    for summary in summaries:
+        passed, told = describe_better(summary, plan)
+        failed |= not passed
+        (sys.stdout if passed else sys.stderr).write(f"{summary.dataset}: {told}\n")
+    if failed:
+        raise typer.Exit(NOT_BETTER)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from autoseg.compare.runs import Runs
 from autoseg.compare.statistics import FEW_CASES, MIN_CASES, judge
 from autoseg.compare.summary import FOREGROUND, MARGIN, PRIMARY, Rank, Summary
-from autoseg.compare.words import count, format_interval, format_seconds, format_share, format_signed, join
+from autoseg.compare.words import (
+    MAX_WORTH_NAMING,
+    count,
+    format_interval,
+    format_seconds,
+    format_share,
+    format_signed,
+    join,
+)
 
 DIVERGED = 0.5
 """A fold whose mean Dice is below this part of its plan's best fold is pointed out."""
@@ -31,6 +39,24 @@ def best_value(summary: Summary) -> Rank | None:
         if (rank.to_best is None or (rank.to_best.mean or 0.0) >= -MARGIN) and _training(summary, rank.plan) is not None
     ]
     return min(near, key=lambda rank: _training(summary, rank.plan) or 0.0, default=None)
+
+
+def describe_better(summary: Summary, plan: str) -> tuple[bool, str]:
+    """Return whether any plan is better than ``plan``, the baseline of ``summary``, and that in words."""
+    if summary.baseline != plan:
+        return False, f"{plan} has no finished run, so nothing can be better than it"
+    found = [c for c in summary.comparisons if c.family == "primary"]
+    if not found:
+        return False, f"there is no other plan than {plan}"
+    better = [c for c in found if c.verdict == "better"]
+    told = join(
+        [
+            f"{c.plan} ({format_signed(c.difference.mean, PRIMARY)} points, {format_interval(c.difference, PRIMARY)}"
+            f"{'' if better else ', ' + c.verdict})"
+            for c in better or found
+        ]
+    )
+    return bool(better), f"better than {plan}: {told}" if better else f"no plan is better than {plan}: {told}"
 
 
 def _training(summary: Summary, plan: str) -> float | None:
@@ -59,7 +85,8 @@ def _lead(rank: Rank) -> str:
     difference = rank.to_best
     if difference is None:
         return "undecided"
-    verdict = judge(difference, difference.p_value, margin=MARGIN, higher_is_better=True)
+    p_values = (difference.p_value, difference.p_permutation)
+    verdict = judge(difference, p_values, margin=MARGIN, higher_is_better=True)
     return "better" if verdict == "worse" else verdict
 
 
@@ -74,8 +101,7 @@ def _sentences(summary: Summary) -> Iterator[str]:
         return
     yield _runner_up_sentence(summary)
     yield _baseline_sentence(summary)
-    if sentence := _value_sentence(summary):
-        yield sentence
+    yield from filter(None, (_value_sentence(summary), _rules_sentence(summary)))
 
 
 def _runner_up_sentence(summary: Summary) -> str:
@@ -104,16 +130,38 @@ def _baseline_sentence(summary: Summary) -> str:
     best = summary.ranking[0].plan
     if best == summary.baseline:
         return "It is the baseline: no other plan has a higher mean Dice."
-    found = next((c for c in summary.comparisons if c.plan == best and c.family == "primary"), None)
+    found = summary.primary(best)
     if found is None or found.difference.mean is None:
         return f"It shares no case with the baseline {summary.baseline}."
     verdict = {"equal": "practically equal to", "undecided": "not distinguishable from"}.get(
         found.verdict, f"{found.verdict} than"
     )
+    more = f" {_more_cases(found.more_cases)}" if found.more_cases else ""
     return (
         f"It is {verdict} the baseline {summary.baseline}: {format_signed(found.difference.mean, PRIMARY)} points "
-        f"({format_interval(found.difference, PRIMARY)})."
+        f"({format_interval(found.difference, PRIMARY)}).{more}"
     )
+
+
+def _more_cases(number: int) -> str:
+    if number > MAX_WORTH_NAMING:
+        return f"No realistic number of cases would settle that (more than {MAX_WORTH_NAMING:,})."
+    return f"If the difference is as it looks now, about {number:,} more cases would settle it four times in five."
+
+
+def _rules_sentence(summary: Summary) -> str:
+    """Say whether the three rules of ranking agree on the first plan, and how stable the order is."""
+    if not summary.rules:
+        return ""
+    firsts = [{p for p, rank in zip(rule.plans, rule.ranks) if rank == 1} for rule in summary.rules]
+    best = summary.ranking[0].plan
+    against = [rule.rule for rule, first in zip(summary.rules, firsts) if best not in first]
+    agree = (
+        "All three rules of ranking put it first" if not against else f"Ranked by {join(against)} another plan is first"
+    )
+    tau = summary.rules[0].tau
+    stable = "" if tau is None else f"; Kendall's tau between this order and that of redrawn cases is {tau:.2f}"
+    return f"{agree}{stable}."
 
 
 def _value_sentence(summary: Summary) -> str:
@@ -134,6 +182,7 @@ def _value_sentence(summary: Summary) -> str:
 
 def _notes(summary: Summary, runs: Runs) -> Iterator[str]:
     yield from _notes_on_cases(summary)
+    yield from _notes_on_seeds(summary)
     yield from _notes_on_fairness(summary, runs)
     yield from _notes_on_runs(summary, runs)
 
@@ -152,6 +201,11 @@ def _notes_on_cases(summary: Summary) -> Iterator[str]:
         yield (
             f"Only {summary.num_common_cases} cases: with fewer than {FEW_CASES}, intervals tend to be too narrow. "
             "Take the verdicts as hints, and train more folds."
+        )
+    if failed := [f"{count(p.num_failed, 'case')} of {p.name}" for p in summary.plans if p.num_failed]:
+        yield (
+            f"Without a segmentation: {join(failed)}. Such a failed case counts with a Dice and surface Dice of 0, "
+            "and is left out of distances, for which there is no worst value."
         )
     scored = {(plan.num_cases, plan.folds) for plan in summary.plans}
     if len(scored) > 1:
@@ -173,26 +227,37 @@ def _notes_on_cases(summary: Summary) -> Iterator[str]:
         )
 
 
+def _notes_on_seeds(summary: Summary) -> Iterator[str]:
+    for group in summary.seeds:
+        yield (
+            f"{join(list(group.plans))} differ in the seed alone, and their mean Dice by up to "
+            f"{100 * group.largest:.1f} points (standard deviation {100 * group.spread:.1f}): "
+            "a smaller difference between other plans may be the luck of one training."
+        )
+
+
 def _notes_on_fairness(summary: Summary, runs: Runs) -> Iterator[str]:
     lengths = {plan.name: plan.cost.iterations for plan in summary.plans}
-    if len(set(lengths.values())) > 1:
+    if len(set(lengths.values())) > 1 and any(lengths.values()):
         each = [f"{name} {'unknown' if n is None else f'{n:,}'}" for name, n in lengths.items()]
         yield f"The plans were trained for different numbers of iterations, which may explain much: {join(each)}."
     devices = {plan.name: plan.cost.devices for plan in summary.plans if plan.cost.devices}
     if len({name for names in devices.values() for name in names}) > 1:
         each = [f"{name} on {join(list(names))}" for name, names in devices.items()]
         yield f"Times come from different devices and do not compare: {'; '.join(each)}."
-    fingerprints = {
-        run.document.get("dataset", {}).get("fingerprint_sha256") for run in runs.runs if run.state == "finished"
-    }
+    finished = [run.document for run in runs.runs if run.state == "finished" and run.document]
+    fingerprints = {document.get("dataset", {}).get("fingerprint_sha256") for document in finished}
     if len(fingerprints) > 1:
         yield "The plans were made from different fingerprints: the dataset has changed between them."
-    tolerances = {
-        run.document.get("prediction", {}).get("surface_tolerance_mm") for run in runs.runs if run.state == "finished"
-    }
+    tolerances = {document.get("prediction", {}).get("surface_tolerance_mm") for document in finished}
     if len(tolerances) > 1 and "surface_dice" in summary.metrics:
         each = [f"{tolerance} mm" for tolerance in tolerances]
         yield f"The surface Dice does not compare: its tolerance differs between the runs ({join(each)})."
+    if summary.skipped_metrics:
+        yield (
+            f"Not shown, since this report does not know which way is better: {join(list(summary.skipped_metrics))}. "
+            "cases.csv holds them."
+        )
 
 
 def _notes_on_runs(summary: Summary, runs: Runs) -> Iterator[str]:

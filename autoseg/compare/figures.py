@@ -5,14 +5,18 @@ options' values joined by ``|``. What views share (names of cases, their places)
 points at it through ``refs``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import product
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from autoseg.compare.measure import cost_of, shown_regions
 from autoseg.compare.runs import Runs
+from autoseg.compare.scores import Scores, mean_defined
 from autoseg.compare.statistics import Difference
 from autoseg.compare.summary import (
     FOREGROUND,
@@ -21,14 +25,12 @@ from autoseg.compare.summary import (
     Comparison,
     PlanSummary,
     Summary,
-    pool_cases,
-    shown_regions,
-    value_of,
 )
 from autoseg.compare.traces import (
     GOLDEN,
     INK,
     JITTER,
+    MAX_DOTS,
     MAX_LINES,
     Trace,
     colour_of,
@@ -41,6 +43,15 @@ from autoseg.compare.traces import (
     rounded,
 )
 from autoseg.compare.words import format_interval, format_signed, scale_of, unit_of
+
+COSTS = {
+    "epoch_seconds": ("Epoch time", "seconds an epoch (median)", 1.0),
+    "training_seconds": ("Training time", "training, hours a fold", 3600.0),
+    "inference_seconds": ("Inference time", "inference, seconds a case", 1.0),
+    "parameters": ("Parameters", "parameters, millions", 1e6),
+    "memory": ("Memory", "memory in training, GB (measured, else predicted)", 1.0),
+}
+"""Cost to its name, the title of its axis, and what its values are divided by."""
 
 
 @dataclass(frozen=True)
@@ -89,65 +100,75 @@ def draw_forest(summary: Summary) -> Figure:
     )
     height = 130 + max(22 * len(plans) + 14, 44) * len(regions)
     alt = f"Differences of mean Dice to {summary.baseline} with 95 % intervals. {words}."
-    return Figure("forest", alt, height, (_metric_selector(summary),), views)
+    return Figure("forest", alt, height, (metric_selector(summary),), views)
 
 
 def draw_cost(summary: Summary) -> Figure:
-    """Draw mean Dice against each kind of cost."""
-    costs: dict[str, tuple[str, str, Callable[[PlanSummary], float | None]]] = {
-        "epoch": ("Epoch time", "seconds an epoch (median)", lambda p: p.cost.epoch_seconds),
-        "training": ("Training time", "training, hours a fold", lambda p: _divided(p.cost.training_seconds, 3600)),
-        "inference": ("Inference time", "inference, seconds a case", lambda p: p.cost.inference_seconds),
-        "parameters": ("Parameters", "parameters, millions", lambda p: _divided(p.cost.parameters, 1e6)),
-        "memory": ("Memory", "memory in training, GB (measured, else predicted)", _memory),
-    }
+    """Draw mean Dice against each kind of cost, with the front of the plans that no other beats in both."""
     markers = mark_plans([plan.name for plan in summary.plans])
     views = {}
-    for key, (_, title, cost) in costs.items():
-        points = [(plan, cost(plan)) for plan in summary.plans]
-        known = [(plan, float(value)) for plan, value in points if value is not None and _dice(plan) is not None]
+    for key, (_, title, divisor) in COSTS.items():
+        points = [(plan, cost_of(plan, key)) for plan in summary.plans]
+        known = [(plan, value / divisor) for plan, value in points if value is not None and _dice(plan) is not None]
         if known:
             layout = make_layout(title, "mean Dice over regions", xaxis={"rangemode": "tozero"}, showlegend=False)
-            views[key] = {"data": [_front(known), *_cost_traces(known, markers)], "layout": layout}
-    options = {key: costs[key][0] for key in views}
+            front = _front([pair for pair in known if pair[0].name in summary.fronts.get(key, ())])
+            views[key] = {"data": [front, *_cost_traces(known, markers)], "layout": layout}
+    options = {key: COSTS[key][0] for key in views}
     words = "; ".join(
         f"{p.name}: Dice {_dice(p) or 0:.3f}, {p.cost.epoch_seconds or 0:.3g} s an epoch" for p in summary.plans
     )
     return Figure("cost", f"Mean Dice against cost. {words}.", 430, (Selector("x", "Cost", options),), views)
 
 
-def draw_cases(summary: Summary, runs: Runs) -> Figure:
+def draw_cases(summary: Summary, table: Scores) -> Figure:
     """Draw every case as a dot for each plan, with the box of its quartiles and faint lines along the cases."""
-    pooled = {plan: pool_cases(runs.finished(plan)) for plan in runs.plans}
-    names = sorted({case for cases in pooled.values() for case in cases})
-    offsets = {name: JITTER * (2 * (index * GOLDEN % 1) - 1) for index, name in enumerate(names)}
-    markers = mark_plans(runs.plans)
-    shared: dict[str, list[Any]] = {}
-    for column, cases in enumerate(pooled.values()):
-        shared[f"text{column}"] = [escape(case) for case in cases]
-        shared[f"x{column}"] = [round(column + offsets[case], 3) for case in cases]
+    places = choose_shown(table)
+    names = [table.cases[place] for place in places]
+    offsets = [JITTER * (2 * (index * GOLDEN % 1) - 1) for index in range(len(places))]
+    markers = mark_plans(table.plans)
+    shared: dict[str, list[Any]] = {"text": [escape(name) for name in names]}
+    for column in range(len(table.plans)):
+        shared[f"x{column}"] = [round(column + offset, 3) for offset in offsets]
     views = {}
     for region, metric in product(shown_regions(summary.regions), summary.metrics):
-        values = {p: {c: rounded(value_of(v, region, metric)) for c, v in cases.items()} for p, cases in pooled.items()}
-        traces = [draw_box(column, list(scores.values())) for column, scores in enumerate(values.values())]
-        if len(names) <= MAX_LINES and len(pooled) > 1:
-            traces.append(draw_case_lines(names, values, offsets))
-        traces += [
-            draw_dots(column, plan, list(scores.values()), markers[plan])
-            for column, (plan, scores) in enumerate(values.items())
-        ]
-        ticks = {
-            "tickvals": list(range(len(pooled))),
-            "ticktext": [escape(plan) for plan in pooled],
-            "showgrid": False,
-            "zeroline": False,
-        }
-        title = f"{METRICS[metric].title}{', mm' if METRICS[metric].unit else ''}"
-        views[f"{region}|{metric}"] = {"data": traces, "layout": make_layout("", title, xaxis=ticks, showlegend=False)}
+        columns = {plan: table.column(plan, region, metric) for plan in table.plans}
+        shown = {plan: [rounded(value) for value in column[places].tolist()] for plan, column in columns.items()}
+        traces = [draw_box(column, plan, values) for column, (plan, values) in enumerate(columns.items())]
+        if len(names) <= MAX_LINES and len(columns) > 1:
+            traces.append(draw_case_lines(list(shown.values()), offsets))
+        traces += [draw_dots(column, plan, shown[plan], markers[plan]) for column, plan in enumerate(columns)]
+        views[f"{region}|{metric}"] = {"data": traces, "layout": _cases_layout(table.plans, metric)}
     options = {region: region for region in shown_regions(summary.regions)}
-    selectors = (Selector("region", "Region", options), _metric_selector(summary))
-    alt = f"The values of {len(names)} cases for {len(pooled)} plans, one dot a case; cases.csv holds the same values."
+    selectors = (Selector("region", "Region", options), metric_selector(summary))
+    alt = f"The values of {len(names)} cases for {len(table.plans)} plans, one dot a case; cases.csv holds all values."
     return Figure("cases", alt, 480, selectors, views, shared)
+
+
+def choose_shown(table: Scores) -> list[int]:
+    """Return the places of the cases to draw, sorted by name: all, or of many the hardest and an even choice of the
+    rest.
+    """
+    places = sorted(range(len(table.cases)), key=lambda place: table.cases[place])
+    if len(places) <= MAX_DOTS:
+        return places
+    means = mean_defined(np.stack([table.column(plan, FOREGROUND, PRIMARY) for plan in table.plans], axis=1))
+    by_mean = np.argsort(means, kind="stable").tolist()
+    hardest, rest = by_mean[: MAX_DOTS // 4], by_mean[MAX_DOTS // 4 :]
+    even = [rest[int(i)] for i in np.linspace(0, len(rest) - 1, MAX_DOTS - len(hardest))]
+    chosen = {*hardest, *even}
+    return [place for place in places if place in chosen]
+
+
+def _cases_layout(plans: Sequence[str], metric: str) -> dict[str, Any]:
+    ticks = {
+        "tickvals": list(range(len(plans))),
+        "ticktext": [escape(plan) for plan in plans],
+        "showgrid": False,
+        "zeroline": False,
+    }
+    title = f"{METRICS[metric].title}{', mm' if METRICS[metric].unit else ''}"
+    return make_layout("", title, xaxis=ticks, showlegend=False)
 
 
 def draw_curves(runs: Runs) -> Figure:
@@ -177,7 +198,7 @@ def draw_curves(runs: Runs) -> Figure:
     return Figure("curves", alt, 430, (chosen, over), views)
 
 
-def _metric_selector(summary: Summary) -> Selector:
+def metric_selector(summary: Summary) -> Selector:
     return Selector("metric", "Metric", {name: METRICS[name].title for name in summary.metrics})
 
 
@@ -205,6 +226,7 @@ def _forest_trace(
     return {
         "type": "scatter",
         "mode": "markers",
+        "meta": plan,
         "name": escape(plan),
         "x": [rounded((c.difference.mean or 0.0) * scale) for _, c in rows],
         "y": [round(row + shift, 3) for row, _ in rows],
@@ -243,6 +265,7 @@ def _cost_traces(known: Sequence[tuple[PlanSummary, float]], markers: Mapping[st
         trace: Trace = {
             "type": "scatter",
             "mode": "markers+text",
+            "meta": plan.name,
             "x": [rounded(cost)],
             "y": [rounded(mean)],
             "text": [f"{escape(plan.name)}&nbsp;&nbsp;" if left else f"&nbsp;&nbsp;{escape(plan.name)}"],
@@ -259,18 +282,15 @@ def _cost_traces(known: Sequence[tuple[PlanSummary, float]], markers: Mapping[st
 
 
 def _front(known: Sequence[tuple[PlanSummary, float]]) -> Trace:
-    """Join the plans that no other beats in both cost and Dice."""
-    front: list[tuple[float, float]] = []
-    for plan, cost in sorted(known, key=lambda pair: (pair[1], -(_dice(pair[0]) or 0.0))):
-        if not front or (_dice(plan) or 0.0) > front[-1][1]:
-            front.append((cost, _dice(plan) or 0.0))
+    """Join the plans of a front."""
+    points = sorted((cost, _dice(plan) or 0.0) for plan, cost in known)
     line = {"color": "#9aa5b1", "width": 1.5, "dash": "dot"}
     return {
         "type": "scatter",
         "mode": "lines",
         "line": line,
-        "x": [x for x, _ in front],
-        "y": [y for _, y in front],
+        "x": [rounded(x) for x, _ in points],
+        "y": [rounded(y) for _, y in points],
         "hoverinfo": "skip",
     }
 
@@ -283,12 +303,3 @@ def _mean_dice(record: Mapping[str, Any]) -> float | None:
 def _dice(plan: PlanSummary) -> float | None:
     score = plan.scores[FOREGROUND].get(PRIMARY)
     return None if score is None else score.mean
-
-
-def _memory(plan: PlanSummary) -> float | None:
-    measured = plan.cost.memory_measured_gb
-    return plan.cost.memory_predicted_gb if measured is None else measured
-
-
-def _divided(value: float | None, divisor: float) -> float | None:
-    return None if value is None else value / divisor

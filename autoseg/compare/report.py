@@ -1,50 +1,53 @@
-"""Writing report.html, cases.csv and summary.json."""
+"""Writing the files of a report."""
 
 import csv
 import io
-import json
-from collections.abc import Iterator, Sequence
-from importlib.resources import files
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
-from autoseg.compare import words
-from autoseg.compare.conclusions import best_value, conclude
-from autoseg.compare.figures import Figure, draw_cases, draw_cost, draw_curves, draw_forest
+from autoseg.compare.background import Background
+from autoseg.compare.conclusions import conclude
+from autoseg.compare.measure import measure
+from autoseg.compare.overview import Overview
+from autoseg.compare.page import render_overview, render_page
 from autoseg.compare.runs import Runs
-from autoseg.compare.settings import differing_settings
-from autoseg.compare.statistics import FEW_CASES, LEVEL, MIN_CASES, NUM_RESAMPLES, SIGNIFICANCE
-from autoseg.compare.summary import (
-    FOREGROUND,
-    METRICS,
-    PRIMARY,
-    Comparison,
-    PlanSummary,
-    Summary,
-    measure,
-    pool_cases,
-    shown_regions,
-    value_of,
-)
-from autoseg.compare.traces import colour_of
+from autoseg.compare.scores import Scores, gather_scores
+from autoseg.compare.summary import Summary
+from autoseg.compare.tables import format_latex, format_markdown
 from autoseg.documents import write_document, write_text
 
 COLUMNS = ("dataset", "plan", "fold", "case", "region", "metric", "value")
-VERDICT_SIGNS = {"better": "▲", "worse": "▼", "equal": "=", "undecided": "?"}
-MAX_HARDEST = 5
+NOTHING = Background()
 
 
-def write_report(runs: Runs, folder: Path, *, baseline: str = "unet") -> Path:
-    """Write report.html, cases.csv and summary.json into ``folder``; return the path of the report.
+def write_report(
+    runs: Runs,
+    folder: Path,
+    *,
+    baseline: str = "unet",
+    by: Sequence[str] = (),
+    table: Scores | None = None,
+    background: Background = NOTHING,
+) -> Summary:
+    """Write report.html, cases.csv, summary.json, table.md and table.tex into ``folder``; return the summary.
 
     The same runs give the same bytes: all resampling is seeded, and no time is written.
     """
-    summary = conclude(measure(runs, baseline=baseline), runs)
+    table = gather_scores(runs) if table is None else table
+    summary = conclude(measure(runs, baseline=baseline, by=by, scores=table), runs)
     write_text(folder / "cases.csv", format_cases(runs))
     write_document(folder / "summary.json", summary)
-    write_text(folder / "report.html", render_page(summary, runs))
-    return folder / "report.html"
+    write_text(folder / "table.md", format_markdown(summary))
+    write_text(folder / "table.tex", format_latex(summary))
+    write_text(folder / "report.html", render_page(summary, runs, table, background))
+    return summary
+
+
+def write_overview(overview: Overview, folder: Path) -> Path:
+    """Write datasets.html and datasets.json into ``folder``; return the path of the page."""
+    write_document(folder / "datasets.json", overview)
+    write_text(folder / "datasets.html", render_overview(overview))
+    return folder / "datasets.html"
 
 
 def format_cases(runs: Runs) -> str:
@@ -58,138 +61,3 @@ def format_cases(runs: Runs) -> str:
                 rows = ((r, m, v) for r, scores in values.items() for m, v in scores.items())
                 writer.writerows((runs.dataset, plan, run.fold, case, r, m, "" if v is None else v) for r, m, v in rows)
     return table.getvalue()
-
-
-def render_page(summary: Summary, runs: Runs) -> str:
-    """Return the report as one HTML page that loads nothing from anywhere."""
-    from jinja2 import Environment, StrictUndefined
-    from plotly.offline import get_plotlyjs
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(
-        words=words, METRICS=METRICS, FOREGROUND=FOREGROUND, PRIMARY=PRIMARY, signs=VERDICT_SIGNS
-    )
-    figures = _figures(summary, runs)
-    return environment.from_string(_read("report.html.j2")).render(
-        summary=summary,
-        plans=_ordered(summary),
-        value=best_value(summary),
-        to_baseline={c.plan: c for c in summary.comparisons if c.family == "primary"},
-        comparisons=_by_metric(summary),
-        regions=shown_regions(summary.regions),
-        best=_best_scores(summary),
-        colours=colour_of(runs.plans),
-        hardest=_hardest_cases(runs),
-        settings=_group_settings(runs),
-        runs=runs,
-        versions=_versions(runs),
-        tolerances=_tolerances(runs),
-        method={
-            "level": f"{100 * LEVEL:.0f} %",
-            "resamples": NUM_RESAMPLES,
-            "few": FEW_CASES,
-            "least": MIN_CASES,
-            "p": SIGNIFICANCE,
-        },
-        figures={figure.name: figure for figure in figures},
-        figures_json=escape_script(
-            json.dumps({f.name: f.to_json() for f in figures}, allow_nan=False, separators=(",", ":"))
-        ),
-        style=_read("report.css"),
-        script=_read("report.js"),
-        plotly=get_plotlyjs().replace("</script", "<\\/script"),
-    )
-
-
-def escape_script(text: str) -> str:
-    """Return JSON in which nothing can end the script element that it stands in."""
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-def _read(name: str) -> str:
-    return files("autoseg.compare").joinpath(name).read_text(encoding="utf-8")
-
-
-def _figures(summary: Summary, runs: Runs) -> list[Figure]:
-    """Return the figures that have something to show."""
-    drawn = [draw_curves(runs)] if any(run.epochs for run in runs.runs) else []
-    if PRIMARY in summary.metrics:
-        drawn += [draw_cost(summary), draw_cases(summary, runs)]
-    if summary.comparisons:
-        drawn.append(draw_forest(summary))
-    return [figure for figure in drawn if figure.views]
-
-
-def _ordered(summary: Summary) -> list[PlanSummary]:
-    """Return the plans by their rank; without a ranking, as they come."""
-    places = {rank.plan: place for place, rank in enumerate(summary.ranking)}
-    return sorted(summary.plans, key=lambda plan: places.get(plan.name, 0))
-
-
-def _by_metric(summary: Summary) -> dict[str, list[Comparison]]:
-    """Return the comparisons of each metric, by region and then plan."""
-    order = [(region, plan.name) for region in shown_regions(summary.regions) for plan in _ordered(summary)]
-    return {
-        metric: sorted(
-            (c for c in summary.comparisons if c.metric == metric), key=lambda c: order.index((c.region, c.plan))
-        )
-        for metric in summary.metrics
-    }
-
-
-def _best_scores(summary: Summary) -> dict[tuple[str, str], float]:
-    """Return the best mean of each metric and region among the plans."""
-    found = {}
-    for metric in summary.metrics:
-        for region in shown_regions(summary.regions):
-            means = [mean for plan in summary.plans if (mean := plan.scores[region][metric].mean) is not None]
-            if means:
-                found[metric, region] = max(means) if METRICS[metric].higher_is_better else min(means)
-    return found
-
-
-def _hardest_cases(runs: Runs) -> list[tuple[str, dict[str, float | None]]]:
-    """Return the cases with the lowest Dice, averaged over regions and plans, with each plan's."""
-    pooled = {plan: pool_cases(runs.finished(plan)) for plan in runs.plans}
-    cases = dict.fromkeys(case for values in pooled.values() for case in values)
-    table = {
-        case: {plan: value_of(values.get(case, {}), FOREGROUND, PRIMARY) for plan, values in pooled.items()}
-        for case in cases
-    }
-    means = {
-        case: fmean(defined) for case, row in table.items() if (defined := [v for v in row.values() if v is not None])
-    }
-    return [(case, table[case]) for case in sorted(means, key=lambda case: means[case])[:MAX_HARDEST]]
-
-
-def _group_settings(runs: Runs) -> dict[str, dict[str, dict[str, str]]]:
-    """Return the differing settings in two groups: what everybody asks for, without a title, and the inner ones."""
-    table = differing_settings({plan: runs.finished(plan)[0].document for plan in runs.plans})
-    inner = {key for key in table if key.startswith("network.config") or key.count(".") > 2}
-    groups = {
-        "": {key: row for key, row in table.items() if key not in inner},
-        "Inside the networks and the recipe": {key: row for key, row in table.items() if key in inner},
-    }
-    return {title: rows for title, rows in groups.items() if rows}
-
-
-def _versions(runs: Runs) -> list[str]:
-    """Return what the finished runs were made with, each combination once."""
-    return list(
-        dict.fromkeys(_describe_versions(run.record) for run in runs.runs if run.state == "finished" and run.record)
-    )
-
-
-def _describe_versions(record: dict[str, Any]) -> str:
-    parts: Iterator[str] = (f"{name} {version}" for name, version in record.get("versions", {}).items())
-    facts: Sequence[str] = [str(record[key]) for key in ("device", "precision") if key in record]
-    return ", ".join([*facts, *parts])
-
-
-def _tolerances(runs: Runs) -> list[float]:
-    found = (
-        run.document.get("prediction", {}).get("surface_tolerance_mm") for run in runs.runs if run.state == "finished"
-    )
-    return sorted({tolerance for tolerance in found if tolerance is not None})

@@ -3,19 +3,20 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from autoseg.compare.summary import Fold
 from autoseg.data.workspace import Workspace
 from autoseg.errors import WorkspaceError, nearest
 
 State = Literal["finished", "not scored", "not finished", "not started", "unreadable"]
 Values = dict[str, dict[str, float | None]]
 
-_CASES: TypeAdapter[dict[str, Values]] = TypeAdapter(dict[str, Values])
+CASES: TypeAdapter[dict[str, Values]] = TypeAdapter(dict[str, Values])
 _SECONDS: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 _FOLDER = re.compile(r"fold_(\d+)")
 _NNUNET_NAME = re.compile(r"Dataset\d{3}_(.+)")
@@ -27,7 +28,7 @@ class Run:
 
     Attributes:
         plan: name of the folder, which is the plan's.
-        fold: its number.
+        fold: its number, or for runs from elsewhere what they call it.
         state: ``finished`` when the validation cases are scored; only then it counts.
         detail: the state in words, with what the training log said last.
         document: plan.json of the run.
@@ -36,10 +37,11 @@ class Run:
         seconds: inference time of each case.
         record: run.json.
         missing: validation cases of the fold that have no score although the run is finished.
+        predictions: folder of the segmentations, None where they are not known.
     """
 
     plan: str
-    fold: int
+    fold: Fold
     state: State
     detail: str
     document: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +50,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    predictions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,12 @@ class Runs:
         every = (m for run in self.runs for values in run.cases.values() for scores in values.values() for m in scores)
         return tuple(dict.fromkeys(every))
 
+    @property
+    def labels(self) -> dict[str, Any]:
+        """The regions as the plans of the runs declare them: name to ``labels`` and ``value``; may be empty."""
+        declared = (run.document.get("dataset", {}).get("regions") for run in self.runs)
+        return next((regions for regions in declared if regions), {})
+
     def finished(self, plan: str) -> tuple[Run, ...]:
         """Return the finished runs of a plan."""
         return tuple(run for run in self.runs if run.plan == plan and run.state == "finished")
@@ -93,13 +102,35 @@ def datasets_with_runs(workspace: Workspace) -> list[str]:
     return sorted({path.parents[1].name for path in (workspace.root / "results").glob("*/*/fold_*")})
 
 
-def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = ()) -> Runs:
+def choose_plans(runs: Runs, plans: Sequence[str]) -> Runs:
+    """Return the runs of the given plans in the given order; all of them if none is given.
+
+    Raises:
+        WorkspaceError: a given plan has no run; the message says which have.
+    """
+    if unknown := [name for name in plans if name not in runs.names]:
+        raise WorkspaceError(
+            f"-a {unknown[0]}: no run of this plan; plans of {runs.dataset}: {', '.join(runs.names)}"
+            f"{nearest(unknown[0], runs.names)}"
+        )
+    chosen = tuple(run for name in dict.fromkeys(plans) for run in runs.runs if run.plan == name)
+    return replace(runs, runs=chosen) if plans else runs
+
+
+def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = (), *, empty: bool = False) -> Runs:
     """Read all runs of a dataset, or those of the given plans in the given order.
 
     Raises:
-        WorkspaceError: the dataset has no run at all, or a given plan has none; the message says which have.
+        WorkspaceError: the dataset has no run at all (unless it may be ``empty``), or a given plan has none; the
+            message says which have.
     """
-    dataset = _find_results(workspace, dataset)
+    try:
+        dataset = _find_results(workspace, dataset)
+    except WorkspaceError:
+        if not empty or plans:
+            raise
+        matched = _NNUNET_NAME.fullmatch(Path(dataset).name)
+        return Runs(matched.group(1) if matched else Path(dataset).name, ())
     folders = _run_folders(_results(workspace, dataset))
     if unknown := [name for name in plans if name not in folders]:
         raise WorkspaceError(
@@ -111,7 +142,7 @@ def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = ()) -> 
     chosen = list(dict.fromkeys(plans)) or list(folders)
     runs = [_read_run(name, fold, path, validation) for name in chosen for fold, path in folders[name]]
     runs += _absent_folds(runs)
-    runs.sort(key=lambda run: (chosen.index(run.plan), run.fold))
+    runs.sort(key=lambda run: (chosen.index(run.plan), str(run.fold).zfill(4)))
     made = sorted(
         path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in ("fingerprint", "splits")
     )
@@ -147,7 +178,7 @@ def _run_folders(results: Path) -> dict[str, list[tuple[int, Path]]]:
 
 def _absent_folds(runs: Sequence[Run]) -> list[Run]:
     """Return a run that is not started for every fold that some plan has and another has not."""
-    folds = sorted({run.fold for run in runs})
+    folds = dict.fromkeys(run.fold for run in runs)
     there = {(run.plan, run.fold) for run in runs}
     names = dict.fromkeys(run.plan for run in runs)
     return [Run(n, f, "not started", "other plans have this fold") for n in names for f in folds if (n, f) not in there]
@@ -160,14 +191,15 @@ def _read_run(plan: str, fold: int, folder: Path, validation: list[list[str]]) -
         record = _read_object(folder / "run.json")
         seconds = _SECONDS.validate_python(_read_object(folder / "validation" / "timing.json").get("cases", {}))
         scored = folder / "validation" / "metrics.json"
-        cases = _CASES.validate_python(_read_object(scored).get("cases", {}))
+        cases = CASES.validate_python(_read_object(scored).get("cases", {}))
     except (ValueError, OSError) as error:  # ValidationError and JSONDecodeError are ValueErrors
         return Run(plan, fold, "unreadable", _describe(error, folder))
     if not cases:
         return Run(plan, fold, *_describe_progress(document, epochs, folder), document, epochs, record=record)
     expected = validation[fold] if fold < len(validation) else []
     missing = tuple(name for name in expected if name not in cases)
-    return Run(plan, fold, "finished", f"{len(cases)} cases", document, epochs, cases, seconds, record, missing)
+    told, place = f"{len(cases)} cases", scored.parent
+    return Run(plan, fold, "finished", told, document, epochs, cases, seconds, record, missing, place)
 
 
 def _describe_progress(document: dict[str, Any], epochs: Sequence[object], folder: Path) -> tuple[State, str]:

@@ -1,25 +1,27 @@
-"""Means, paired differences, and how sure they are. Plain functions on numbers; nothing knows of plans or files."""
+"""Means, paired differences, and how sure they are. Plain functions on numbers; nothing knows of plans or files.
+
+Values are arrays with one place a case, NaN where undefined.
+"""
 
 from collections.abc import Sequence
+from math import ceil, isfinite
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from autoseg.compare.resampling import Numbers, bootstrap_intervals, permutation_p_values
 from autoseg.documents import Document
 
 Verdict = Literal["better", "worse", "equal", "undecided"]
-Numbers = NDArray[np.float64]
 
-LEVEL = 0.95
-NUM_RESAMPLES = 9999
-RESAMPLES_AT_ONCE = 500
 SIGNIFICANCE = 0.05
-EQUAL = 1e-12
+POWER = 0.8
 MIN_CASES = 6
 """Fewer pairs cannot reach p < 0.05 in a two-sided signed-rank test (2 / 2^5 = 0.0625): no interval, no verdict."""
 FEW_CASES = 20
 """Below this number of cases bootstrap intervals are noticeably too narrow; the report says so."""
+WILCOXON_EFFICIENCY = 3 / np.pi
+"""Of the signed-rank test against the t-test on normal differences (Lehmann, 1975)."""
 
 
 class Description(Document):
@@ -45,85 +47,83 @@ class Difference(Document):
 
     Attributes:
         num: number of pairs. num_one_sided: number of cases with a value on one side only; they are left out.
-        mean: mean difference. low, high: its 95 % interval, None below six pairs.
+        mean: mean difference. std: its standard deviation over cases, None below two pairs.
+        low, high: 95 % interval of the mean, None below six pairs.
         p_value: two-sided Wilcoxon signed-rank test, None below six pairs.
+        p_permutation: two-sided sign-flip permutation test of the mean, None below six pairs.
+        effect_size: Cohen's d of paired values, mean by standard deviation; None where that is zero or unknown.
+        rank_biserial: share of the signed ranks that favour the first minus that which favour the second, -1 to 1
+            (Kerby, 2014); None without a pair that differs.
     """
 
     num: int
     num_one_sided: int
     mean: float | None
+    std: float | None
     low: float | None
     high: float | None
     p_value: float | None
+    p_permutation: float | None
+    effect_size: float | None
+    rank_biserial: float | None
 
 
-def describe(values: Sequence[float | None], *, seed: int = 0) -> Description:
-    """Describe a sample; None counts as undefined."""
-    defined = np.array([value for value in values if value is not None], dtype=float)
-    low, high = bootstrap_interval(defined, seed=seed) if len(defined) >= MIN_CASES else (None, None)
-    return Description(
-        num=len(defined),
-        num_undefined=len(values) - len(defined),
-        mean=float(defined.mean()) if len(defined) else None,
-        std=float(defined.std(ddof=1)) if len(defined) > 1 else None,
-        median=float(np.median(defined)) if len(defined) else None,
-        low=low,
-        high=high,
-    )
+def describe(samples: Sequence[Numbers], *, seed: int = 0) -> list[Description]:
+    """Describe samples; NaN counts as undefined."""
+    defined = [sample[~np.isnan(sample)] for sample in samples]
+    enough = [place for place, values in enumerate(defined) if len(values) >= MIN_CASES]
+    intervals = dict(zip(enough, bootstrap_intervals([defined[place] for place in enough], seed=seed)))
+    return [
+        Description(
+            num=len(values),
+            num_undefined=len(sample) - len(values),
+            mean=float(values.mean()) if len(values) else None,
+            std=float(values.std(ddof=1)) if len(values) > 1 else None,
+            median=float(np.median(values)) if len(values) else None,
+            low=intervals[place][0] if place in intervals else None,
+            high=intervals[place][1] if place in intervals else None,
+        )
+        for place, (sample, values) in enumerate(zip(samples, defined))
+    ]
 
 
-def compare_paired(pairs: Sequence[tuple[float | None, float | None]], *, seed: int = 0) -> Difference:
-    """Compare two values a case, first minus second, over the cases that have both."""
-    differences = np.array([a - b for a, b in pairs if a is not None and b is not None], dtype=float)
-    enough = len(differences) >= MIN_CASES
-    low, high = bootstrap_interval(differences, seed=seed) if enough else (None, None)
+def compare_paired(pairs: Sequence[tuple[Numbers, Numbers]], *, seed: int = 0) -> list[Difference]:
+    """Compare pairs of samples over the same cases, first minus second, over the cases that have both."""
+    differences = [first - second for first, second in pairs]
+    defined = [values[~np.isnan(values)] for values in differences]
+    enough = [values for values in defined if len(values) >= MIN_CASES]
+    intervals = iter(bootstrap_intervals(enough, seed=seed))
+    permuted = iter(permutation_p_values(enough, seed=seed))
+    return [
+        _difference(
+            values, num_one_sided(*pair), *((next(intervals), next(permuted)) if len(values) >= MIN_CASES else ())
+        )
+        for values, pair in zip(defined, pairs)
+    ]
+
+
+def _difference(
+    values: Numbers, one_sided: int, interval: tuple[float, float] | None = None, permuted: float | None = None
+) -> Difference:
+    mean = float(values.mean()) if len(values) else None
+    std = float(values.std(ddof=1)) if len(values) > 1 else None
     return Difference(
-        num=len(differences),
-        num_one_sided=sum((a is None) != (b is None) for a, b in pairs),
-        mean=float(differences.mean()) if len(differences) else None,
-        low=low,
-        high=high,
-        p_value=signed_rank_p(differences) if enough else None,
+        num=len(values),
+        num_one_sided=one_sided,
+        mean=mean,
+        std=std,
+        low=interval[0] if interval else None,
+        high=interval[1] if interval else None,
+        p_value=signed_rank_p(values) if interval else None,
+        p_permutation=permuted,
+        effect_size=mean / std if mean is not None and std else None,
+        rank_biserial=rank_biserial(values),
     )
 
 
-def bootstrap_interval(
-    values: Numbers, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """Return the bias-corrected and accelerated (BCa) bootstrap interval of the mean (Efron, 1987).
-
-    BCa and not the plain percentiles, since a few failed cases make Dice and its differences skewed: it corrects for
-    that to second order, and equals the percentile interval where there is no skewness. ``seed`` fixes it.
-    """
-    if np.ptp(values) < EQUAL:
-        return float(values.mean()), float(values.mean())
-    from scipy.special import ndtr, ndtri
-
-    means = resample_means(values[:, None], num_resamples=num_resamples, seed=seed)[:, 0]
-    observed = values.mean()
-    bias = ndtri(((means < observed).mean() + (means <= observed).mean()) / 2)
-    centred = values - observed
-    acceleration = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)  # the jackknife's, which is closed for a mean
-    tails = bias + ndtri([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(means, ndtr(bias + tails / (1 - acceleration * tails)))
-    return float(low), float(high)
-
-
-def resample_means(matrix: Numbers, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Numbers:
-    """Draw rows of ``matrix`` (cases, columns) with replacement; return each draw's means (resamples, columns)."""
-    generator = np.random.default_rng(seed)
-    cases, parts = len(matrix), []
-    for start in range(0, num_resamples, RESAMPLES_AT_ONCE):
-        size = min(RESAMPLES_AT_ONCE, num_resamples - start)
-        parts.append(matrix[generator.integers(cases, size=(size, cases))].mean(axis=1))
-    return np.concatenate(parts)
-
-
-def first_place_shares(matrix: Numbers, *, seed: int = 0) -> list[float]:
-    """Return how often each column of ``matrix`` (cases, plans) has the largest mean of all; ties are shared."""
-    means = resample_means(matrix, seed=seed)
-    first = means == means.max(axis=1, keepdims=True)
-    return [float(share) for share in (first / first.sum(axis=1, keepdims=True)).mean(axis=0)]
+def num_one_sided(first: Numbers, second: Numbers) -> int:
+    """Return the number of cases that only one of two samples has a value for."""
+    return int((np.isnan(first) != np.isnan(second)).sum())
 
 
 def signed_rank_p(differences: Numbers) -> float:
@@ -133,6 +133,19 @@ def signed_rank_p(differences: Numbers) -> float:
     from scipy.stats import wilcoxon
 
     return float(wilcoxon(differences[differences != 0]).pvalue)
+
+
+def rank_biserial(differences: Numbers) -> float | None:
+    """Return the matched-pairs rank-biserial correlation (Kerby, 2014); equal pairs are discarded, None without
+    others.
+    """
+    from scipy.stats import rankdata
+
+    unequal = differences[differences != 0]
+    if not len(unequal):
+        return None
+    ranks = rankdata(np.abs(unequal))
+    return float((ranks * np.sign(unequal)).sum() / ranks.sum())
 
 
 def correct_holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -147,17 +160,47 @@ def correct_holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def judge(
-    difference: Difference, p_corrected: float | None, *, margin: float | None, higher_is_better: bool
+    difference: Difference,
+    p_values: tuple[float | None, float | None],
+    *,
+    margin: float | None,
+    higher_is_better: bool,
 ) -> Verdict:
     """Say what a difference means.
 
     ``equal``: the whole interval lies within ``margin`` of zero (never without a margin). ``better`` or ``worse``: it
-    does not, it leaves out zero, and the corrected p is below 0.05. Else ``undecided``.
+    does not, it leaves out zero, and both corrected ``p_values``, of the signed-rank and of the permutation test, are
+    below 0.05: the former alone would take skewness for a difference, since it speaks of ranks and not of the mean.
+    Else ``undecided``.
     """
-    if difference.mean is None or difference.low is None or difference.high is None or p_corrected is None:
+    known = [p for p in p_values if p is not None]
+    if difference.mean is None or difference.low is None or difference.high is None or len(known) < len(p_values):
         return "undecided"
     if margin is not None and -margin <= difference.low and difference.high <= margin:
         return "equal"
-    if difference.low <= 0 <= difference.high or p_corrected >= SIGNIFICANCE:
+    if difference.low <= 0 <= difference.high or max(known) >= SIGNIFICANCE:
         return "undecided"
     return "better" if (difference.mean > 0) == higher_is_better else "worse"
+
+
+def more_cases_needed(difference: Difference, *, margin: float | None, num_comparisons: int = 1) -> int | None:
+    """Return how many more cases would give a verdict in four of five such studies, were the difference as it looks
+    now.
+
+    The smaller of two numbers: for a difference, that of the t-test (Guenther, 1981) at 0.05 / ``num_comparisons``
+    over the efficiency of the signed-rank test; for equality, that which brings the whole interval within ``margin``
+    (two one-sided tests, the error shared between both sides). None where neither can be told.
+    """
+    from scipy.special import ndtri
+
+    if difference.mean is None or not difference.std:
+        return None
+    power, tail = ndtri(POWER), -ndtri(SIGNIFICANCE / 2 / num_comparisons)
+    needed = []
+    if difference.mean:
+        needed.append((((tail + power) * difference.std / difference.mean) ** 2 + tail**2 / 2) / WILCOXON_EFFICIENCY)
+    if margin is not None and (room := margin - abs(difference.mean)) > 0:
+        width = -ndtri(SIGNIFICANCE / 2) + ndtri((1 + POWER) / 2)
+        needed.append((width * difference.std / room) ** 2)
+    finite = [number for number in needed if isfinite(number)]
+    return max(1, ceil(min(finite)) - difference.num) if finite else None

@@ -1,10 +1,14 @@
 """What the figures are made of: colours, layouts and traces in plotly's own JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
+from math import isnan
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from autoseg.compare.resampling import Numbers
 from autoseg.compare.runs import Run, Runs
 
 # Okabe and Ito (2008), told apart in every kind of colour blindness; their yellow is too pale on white.
@@ -14,6 +18,8 @@ DASHES = ("solid", "dot", "dash", "longdash", "dashdot")
 INK, GRID, FAINT = "#1f2933", "#e4e7eb", "rgba(97,110,124,0.18)"
 MAX_POINTS = 300
 MAX_LINES = 60
+MAX_DOTS = 1000
+"""Of more cases the hardest quarter of this number and an even choice of the rest are drawn."""
 JITTER = 0.26
 GOLDEN = 0.6180339887498949
 Trace = dict[str, Any]
@@ -48,41 +54,43 @@ def make_layout(x_title: str, y_title: str, **parts: Any) -> dict[str, Any]:
     return {**layout, "xaxis": x, "yaxis": y, **parts}
 
 
-def draw_box(column: int, values: Sequence[float | None]) -> Trace:
-    """Draw the quartiles of a plan's values."""
-    return {
-        "type": "box", "x": [column] * len(values), "y": list(values), "boxpoints": False, "width": 0.66,
-        "hoverinfo": "skip", "line": {"color": "#9aa5b1", "width": 1.2}, "fillcolor": "rgba(97,110,124,0.06)",
+def draw_box(column: int, plan: str, values: Numbers) -> Trace:
+    """Draw the quartiles of a plan's values, with whiskers to the last value within 1.5 times their distance."""
+    defined = values[~np.isnan(values)]
+    trace: Trace = {
+        "type": "box", "meta": plan, "x": [column], "width": 0.66, "hoverinfo": "skip",
+        "line": {"color": "#9aa5b1", "width": 1.2}, "fillcolor": "rgba(97,110,124,0.06)",
     }  # fmt: skip
+    if not len(defined):
+        return trace
+    low, middle, high = (float(value) for value in np.quantile(defined, [0.25, 0.5, 0.75]))
+    reach = 1.5 * (high - low)
+    within = defined[(defined >= low - reach) & (defined <= high + reach)]
+    ends = {"lowerfence": float(within.min()), "upperfence": float(within.max())}
+    five = {"q1": low, "median": middle, "q3": high, **ends}
+    return {**trace, **{name: [rounded(value)] for name, value in five.items()}}
 
 
 def draw_dots(column: int, plan: str, values: Sequence[float | None], mark: dict[str, str]) -> Trace:
     """Draw a plan's values, one dot a case; places and names stand in the figure's ``shared``."""
-    marker = {**mark, "size": 7, "opacity": 0.8}
-    template = f"<b>%{{text}}</b><br>{escape(plan)}: %{{y}}<extra></extra>"
-    refs = {"x": f"x{column}", "text": f"text{column}"}
     return {
         "type": "scatter",
         "mode": "markers",
-        "refs": refs,
+        "meta": plan,
+        "refs": {"x": f"x{column}", "text": "text"},
         "y": list(values),
-        "marker": marker,
-        "hovertemplate": template,
+        "marker": {**mark, "size": 7, "opacity": 0.8},
+        "hovertemplate": f"<b>%{{text}}</b><br>{escape(plan)}: %{{y}}<extra></extra>",
     }
 
 
-def draw_case_lines(
-    names: Sequence[str], values: Mapping[str, Mapping[str, float | None]], offsets: Mapping[str, float]
-) -> Trace:
-    """Join each case's dots across the plans; ``values`` is plan to case to value."""
+def draw_case_lines(values: Sequence[Sequence[float | None]], offsets: Sequence[float]) -> Trace:
+    """Join each case's dots across the plans; ``values`` has one row a plan, one place a case."""
     x: list[float | None] = []
     y: list[float | None] = []
-    for name in names:
-        for column, scores in enumerate(values.values()):
-            x.append(round(column + offsets[name], 3))
-            y.append(scores.get(name))
-        x.append(None)
-        y.append(None)
+    for place, offset in enumerate(offsets):
+        x += [*(round(column + offset, 3) for column in range(len(values))), None]
+        y += [*(row[place] for row in values), None]
     return {
         "type": "scatter",
         "mode": "lines",
@@ -109,6 +117,7 @@ def draw_curve(run: Run, axis: str, values: Sequence[float | None], colour: str,
     return {
         "type": "scatter",
         "mode": "lines",
+        "meta": run.plan,
         "name": escape(run.plan),
         "legendgroup": escape(run.plan),
         "showlegend": run.fold == folds[0],
@@ -128,5 +137,5 @@ def thin(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float | No
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a number with five significant digits."""
-    return None if value is None else float(f"{value:.5g}")
+    """Return a number with five significant digits, None for NaN."""
+    return None if value is None or isnan(value) else float(f"{value:.5g}")

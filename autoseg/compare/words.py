@@ -5,6 +5,8 @@ from autoseg.compare.summary import METRICS
 
 DASH = "–"
 MINUS = "−"
+MAX_WORTH_NAMING = 10_000
+"""More cases than these are not told by number: nobody will collect them."""
 
 
 def format_value(value: float | None, metric: str) -> str:
@@ -64,6 +66,23 @@ def format_count(count: int | None) -> str:
     if count is None:
         return DASH
     return f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count / 1e3:.3g} k" if count >= 1e3 else str(count)
+
+
+def format_operations(count: int | None) -> str:
+    """Return floating-point operations, e.g. ``192 G``."""
+    if count is None:
+        return DASH
+    return f"{count / 1e12:.3g} T" if count >= 1e12 else f"{count / 1e9:.3g} G"
+
+
+def format_effect(value: float | None) -> str:
+    """Return an effect size with its sign."""
+    return DASH if value is None else f"{value:+.2f}".replace("-", MINUS)
+
+
+def format_more_cases(number: int | None) -> str:
+    """Return a number of cases; what nobody will ever collect is not given exactly."""
+    return DASH if number is None else f"{number:,}" if number <= MAX_WORTH_NAMING else f"> {MAX_WORTH_NAMING:,}"
 
 
 def format_gb(memory: float | None) -> str:

@@ -15,6 +15,7 @@ from pydantic import Field
 
 import autoseg
 from autoseg.data.dataset import Case, Dataset
+from autoseg.data.labels import Labels
 from autoseg.data.workspace import Workspace
 from autoseg.documents import Document, read_document, write_document
 from autoseg.errors import WorkspaceError
@@ -28,6 +29,7 @@ from autoseg.launch.inference import (
     results_of,
 )
 from autoseg.launch.learn import learn_postprocessing
+from autoseg.plan.plan import Plan
 from autoseg.predict.model import Member, Model, check_together
 from autoseg.predict.predictor import predict_combinations
 
@@ -71,7 +73,7 @@ class Contest:
     """Plans that were validated on the same folds.
 
     Attributes:
-        dataset: with the labels.
+        dataset: with the reference labels.
         workspace: where the results are.
         plans: names, two at least for a pair.
         metrics: fold to plan to the scores.
@@ -81,6 +83,12 @@ class Contest:
     workspace: Workspace
     plans: tuple[str, ...]
     metrics: dict[int, dict[str, Metrics]]
+
+    @property
+    def labels(self) -> Labels:
+        """The labels that the plans were trained on; a dataset of plain folders declares none itself."""
+        run = self.workspace.fold(self.dataset.name, self.plans[0], next(iter(self.metrics)))
+        return read_document(run / "plan.json", Plan).dataset.label_scheme
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -161,7 +169,7 @@ def _pairs(contest: Contest, device: torch.device, num_workers: int, on_case: On
         names = tuple(contest.plans[index] for index in pair)
         folder = pair_folder(contest.workspace, contest.dataset.name, names) / "validation"
         metrics = evaluate_folder(
-            contest.cases, folder, contest.dataset.labels, tolerance_mm=_tolerance(contest), num_workers=num_workers
+            contest.cases, folder, contest.labels, tolerance_mm=_tolerance(contest), num_workers=num_workers
         )
         write_document(folder / "metrics.json", metrics)
         weights = ensemble_weights(contest.workspace, contest.dataset.name, names)
@@ -200,7 +208,7 @@ def _sources(contest: Contest, plan: str) -> list[Path]:
 
 def _learn(contest: Contest, candidate: Candidate, num_workers: int) -> Candidate:
     """Learn and write a candidate's postprocessing, and return the candidate with its Dice after it."""
-    name, labels = contest.dataset.name, contest.dataset.labels
+    name, labels = contest.dataset.name, contest.labels
     segmented = [
         (case, _validation_folder(contest, candidate, fold) / f"{case.name}{ENDING}")
         for fold in contest.metrics

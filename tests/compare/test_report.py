@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autoseg.compare.background import Background
 from autoseg.compare.conclusions import conclude
-from autoseg.compare.report import escape_script, render_page, write_report
+from autoseg.compare.measure import measure
+from autoseg.compare.page import escape_script, render_page
+from autoseg.compare.report import write_report
 from autoseg.compare.runs import Run, Runs, load_runs
-from autoseg.compare.summary import FOREGROUND, Summary, measure
+from autoseg.compare.scores import gather_scores
+from autoseg.compare.summary import FOREGROUND, Summary
 from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document
 
@@ -58,7 +62,8 @@ class _Page(HTMLParser):
 def report(finished_results: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A written report of four finished plans."""
     folder = tmp_path_factory.mktemp("report") / "Hippocampus"
-    return write_report(load_runs(finished_results, "Hippocampus"), folder)
+    write_report(load_runs(finished_results, "Hippocampus"), folder)
+    return folder / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +160,7 @@ def test_names_are_harmless_everywhere(page: _Page, report: Path) -> None:
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
     assert len(scripts) == 3 and not any("alert(1)" in script and EVIL in script for script in page.scripts)
     assert EVIL not in report.read_text(encoding="utf-8")
-    shown = json.loads(page.scripts[1])["cases"]["shared"]["text0"]
+    shown = json.loads(page.scripts[1])["figures"]["cases"]["shared"]["text"]
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown  # plotly reads its texts as a kind of HTML
 
 
@@ -163,9 +168,9 @@ def test_hostile_names_of_plans_and_regions_are_harmless() -> None:
     evil = '"><img src=x onerror=alert(1)>'
     cases = {f"{EVIL}{k}": {evil: {"dice": 0.5 + k / 100}, "b</script>": {"dice": 0.4}} for k in range(8)}
     runs = Runs(EVIL, (Run(evil, 0, "finished", "", cases=cases), Run("unet", 0, "finished", "", cases=cases)))
-    parsed = _Page(render_page(conclude(measure(runs), runs), runs))
+    parsed = _Page(render_page(conclude(measure(runs), runs), runs, gather_scores(runs), Background()))
     assert [tag for tag, _ in parsed.tags if tag == "img"] == []
-    assert len(parsed.scripts) == 3 and json.loads(parsed.scripts[1])["cases"]
+    assert len(parsed.scripts) == 3 and json.loads(parsed.scripts[1])["figures"]["cases"]
     assert evil in parsed.text
 
 
@@ -191,7 +196,7 @@ def test_the_page_is_accessible(page: _Page) -> None:
     assert ("html", {"lang": "en"}) in tags
     assert all(a.get("scope") in ("col", "row") for tag, a in tags if tag == "th")
     plots = [a for tag, a in tags if tag == "div" and a.get("class") == "plot"]
-    assert len(plots) == 4 and all(a["role"] == "img" and a["aria-label"] for a in plots)
+    assert len(plots) == 5 and all(a["role"] == "img" and a["aria-label"] for a in plots)
     ids = [a["id"] for _, a in tags if "id" in a]
     assert len(ids) == len(set(ids))
     targets = {(a["href"] or "")[1:] for tag, a in tags if tag == "a"}
@@ -199,14 +204,14 @@ def test_the_page_is_accessible(page: _Page) -> None:
 
 
 def test_every_view_that_can_be_chosen_exists(page: _Page) -> None:
-    figures = json.loads(page.scripts[1])
-    assert set(figures) == {"forest", "cost", "cases", "curves"}
+    figures = json.loads(page.scripts[1])["figures"]
+    assert set(figures) == {"forest", "cost", "cases", "curves", "ranks"}
     assert len(figures["cases"]["views"]) == 9 and len(figures["curves"]["views"]) == 6
     for figure in figures.values():
         for view in figure["views"].values():
             for trace in view["data"]:
                 refs = [figure["shared"][name] for name in trace.get("refs", {}).values()]
-                assert {len(values) for values in refs} <= {len(trace["y"])}
+                assert {len(values) for values in refs} <= {len(trace.get("y", []))}
 
 
 def test_the_table_round_trips(report: Path, finished_results: Workspace) -> None:
@@ -229,7 +234,7 @@ def test_the_table_round_trips(report: Path, finished_results: Workspace) -> Non
 def test_the_same_runs_give_the_same_files(report: Path, finished_results: Workspace, tmp_path: Path) -> None:
     write_report(load_runs(finished_results, "Hippocampus"), tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["cases.csv", "report.html", "summary.json"]
+    assert names == ["cases.csv", "report.html", "summary.json", "table.md", "table.tex"]
     assert all((tmp_path / name).read_bytes() == report.with_name(name).read_bytes() for name in names)
 
 
@@ -280,17 +285,20 @@ def test_a_changed_plan_a_diverged_fold_and_missing_cases_are_flagged(own_result
 
 def test_a_missing_run_is_on_the_page(own_results: Workspace, tmp_path: Path) -> None:
     (own_results.fold("Hippocampus", "nnunet", 1) / "validation" / "metrics.json").unlink()
-    path = write_report(load_runs(own_results, "Hippocampus"), tmp_path)
+    write_report(load_runs(own_results, "Hippocampus"), tmp_path)
+    path = tmp_path / "report.html"
     text = _Page(path.read_text(encoding="utf-8")).text
     assert "not scored" in text and "all 100 epochs are trained" in text
 
 
 def test_a_single_plan_and_none_at_all_still_make_a_page(own_results: Workspace, tmp_path: Path) -> None:
-    path = write_report(load_runs(own_results, "Hippocampus", ["nnunet"]), tmp_path)
+    path = tmp_path / "report.html"
+    write_report(load_runs(own_results, "Hippocampus", ["nnunet"]), tmp_path)
     assert "no other plan to compare it with" in path.read_text(encoding="utf-8")
     for run in own_results.root.glob("results/*/*/*/validation/metrics.json"):
         run.unlink()
-    path = write_report(load_runs(own_results, "Hippocampus"), tmp_path)
+    write_report(load_runs(own_results, "Hippocampus"), tmp_path)
+    path = tmp_path / "report.html"
     assert "No run is finished yet" in path.read_text(encoding="utf-8")
     assert path.with_name("cases.csv").read_text() == "dataset,plan,fold,case,region,metric,value\n"
 
@@ -313,7 +321,7 @@ def test_plans_without_a_common_case_are_not_ranked(own_results: Workspace) -> N
     found = _concluded(own_results)
     assert found.ranking == () and "no fair ranking" in found.headline
     runs = load_runs(own_results, "Hippocampus")
-    assert "no fair ranking" in render_page(found, runs)
+    assert "no fair ranking" in render_page(found, runs, gather_scores(runs), Background())
 
 
 def test_a_single_region_is_its_own_mean() -> None:
@@ -322,7 +330,7 @@ def test_a_single_region_is_its_own_mean() -> None:
     found = conclude(measure(runs), runs)
     assert [(c.region, c.verdict) for c in found.comparisons] == [(FOREGROUND, "equal")]
     assert "over liver of 10 cases" in found.sentences[0]
-    assert render_page(found, runs)
+    assert render_page(found, runs, gather_scores(runs), Background())
 
 
 def test_comparing_does_not_import_torch() -> None:
@@ -344,4 +352,4 @@ def test_six_real_methods(real_data: Path) -> None:
     assert all(
         c.difference.low <= c.difference.mean <= c.difference.high for c in found.comparisons if c.metric == "dice"
     )
-    assert render_page(found, runs)
+    assert render_page(found, runs, gather_scores(runs), Background())

@@ -131,7 +131,7 @@ def test_arrays_are_taken_in_lps_and_give_arrays(trained: Path) -> None:
 def test_images_that_cannot_be_used_are_refused_in_a_word(trained: Path) -> None:
     loaded = autoseg.load_model(trained / "results" / "Phantom" / "good" / "fold_0", device="cpu")
     array, spacing = np.zeros((20, 20, 20), np.float32), (1.0, 1.0, 1.0)
-    with pytest.raises(VolumeError, match="an array needs its spacing"):
+    with pytest.raises(VolumeError, match="is an array with spacing"):
         loaded.predict(array)
     with pytest.raises(VolumeError, match="three numbers above 0"):
         loaded.predict(array, (1.0, 0.0, 1.0))
