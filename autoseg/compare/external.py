@@ -13,8 +13,7 @@ from autoseg.compare.report import COLUMNS
 from autoseg.compare.runs import CASES, Run, Runs, Values
 from autoseg.compare.summary import Fold
 from autoseg.data.dataset import find_dataset
-from autoseg.data.labels import Labels
-from autoseg.data.layouts import list_volumes
+from autoseg.data.pairing import list_volumes
 from autoseg.data.workspace import Workspace
 from autoseg.errors import AutosegError, WorkspaceError
 
@@ -136,6 +135,8 @@ def _labels(runs: Runs, workspace: Workspace) -> dict[frozenset[int], str]:
             scheme = find_dataset(runs.dataset, workspace).labels
         except AutosegError:  # nothing but numbers is known, then
             return {}
+        if scheme is None:
+            return {}
         declared = {name: region.model_dump() for name, region in scheme.regions.items()}
     return {frozenset(region["labels"]): name for name, region in declared.items()}
 
@@ -185,8 +186,7 @@ def _score(runs: Runs, folder: Path, workspace: Workspace, on_case: Callable[[st
         raise WorkspaceError(
             f"{folder}: no segmentation is named like a case of {dataset.name}, e.g. {dataset.cases[0].name}"
         )
-    labels: Labels = dataset.labels
-    metrics = evaluate_folder(cases, folder, labels, tolerance_mm=_tolerance(runs), on_case=on_case)
+    metrics = evaluate_folder(cases, folder, dataset.labels, tolerance_mm=_tolerance(runs), on_case=on_case)
     return metrics.cases
 
 

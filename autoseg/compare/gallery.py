@@ -19,7 +19,7 @@ from autoseg.compare.runs import Runs
 from autoseg.compare.scores import Scores
 from autoseg.compare.summary import FOREGROUND, PRIMARY
 from autoseg.data.cases import Case, Dataset
-from autoseg.data.layouts import list_volumes
+from autoseg.data.pairing import list_volumes
 from autoseg.errors import AutosegError
 
 REFERENCE = "reference"

@@ -144,7 +144,7 @@ def evaluate_case(
 def evaluate_folder(
     reference_cases: Sequence[Case],
     prediction_folder: Path,
-    labels: Labels,
+    labels: Labels | None,
     *,
     tolerance_mm: float,
     lesions: Sequence[str] = (),
@@ -156,7 +156,7 @@ def evaluate_folder(
     Args:
         reference_cases: with their labels.
         prediction_folder: of the segmentations.
-        labels: which values are declared, and the regions.
+        labels: which values are declared, and the regions; None: each value found is a region ``label_VALUE``.
         tolerance_mm: of the surface Dice.
         lesions: names of the regions whose components are scored one by one as well.
         num_workers: threads.
