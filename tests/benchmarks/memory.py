@@ -122,7 +122,7 @@ def compare_on_cpu() -> dict[str, Any]:
             {"architecture": name, "patch": list(size), "foreseen_gb": foreseen / 1e9, "counted_gb": counted / 1e9,
              "ratio": foreseen / counted}
         )  # fmt: skip
-    missing = "no CUDA device: autocast, cuDNN's workspaces and the allocator's gaps are not measured; run this on a GPU"
+    missing = "no CUDA device: autocast, cuDNN's workspaces and the allocator's gaps are unmeasured; run this on a GPU"
     return {"device": "cpu", "torch": torch.__version__, "missing": missing, "rows": rows}
 
 
@@ -159,7 +159,8 @@ def main() -> None:
     arguments = parser.parse_args()
     result = compare_on_gpu(arguments.memory) if torch.cuda.is_available() else compare_on_cpu()
     for row in result["rows"]:
-        print("  ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
+        texts = (f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
+        print("  ".join(texts))
     write_text(TARGET, json.dumps(result, indent=1) + "\n")
     print(f"wrote {TARGET}")
 

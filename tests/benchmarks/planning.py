@@ -1,8 +1,9 @@
 """How long planning takes, and whether nnU-Net's plans are matched: ``python tests/benchmarks/planning.py``.
 
 Times the plans of all architectures for a LiTS-like dataset in a fresh process, memory tracing included, and, where
-``--nnunet PYTHON`` names an interpreter that has nnU-Net, nnU-Net's ExperimentPlanner for its one on the same fingerprint.
-With ``--golden FILE`` counts how many of nnU-Net's own plans there are reproduced. Writes docs/benchmarks/planning.json.
+``--nnunet PYTHON`` names an interpreter that has nnU-Net, nnU-Net's ExperimentPlanner for its one on the same
+fingerprint. With ``--golden FILE`` counts how many of nnU-Net's own plans there are reproduced. Writes
+docs/benchmarks/planning.json.
 
 Seconds are processor time of one thread: a loaded machine does not change them much.
 """
@@ -101,7 +102,7 @@ def time_nnunet(python: str, folder: Path) -> dict[str, float]:
 
 
 def count_matches(golden: Path) -> dict[str, list[int]]:
-    """Return, for each of nnU-Net's planners and configurations, how many plans are equal in every slot, and how many there are."""
+    """Return, for each of nnU-Net's planners and configurations, how many plans are equal in every slot, of all."""
     tests = Path(__file__).resolve().parents[1] / "plan"
     sys.path.insert(0, str(tests))
     from test_nnunet_golden import SCHEMES, _slots

@@ -7,6 +7,8 @@ import pytest
 
 from autoseg.cli import plan
 
+Captured = pytest.CaptureFixture[str]
+
 INTENSITIES = {
     "mean": 1.5, "median": 1.0, "std": 2.0, "min": -3.0, "max": 9.0, "percentile_00_5": -2.0, "percentile_99_5": 8.0,
 }  # fmt: skip
@@ -34,7 +36,7 @@ def _plans(root: Path) -> set[str]:
     return {path.stem for path in (root / "plans" / "Liver").glob("*.json")} - {"fingerprint"}
 
 
-def test_nnunets_files_are_planned_without_images(volumes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nnunets_files_are_planned_without_images(volumes: Path, tmp_path: Path, capsys: Captured) -> None:
     arguments = ["-d", str(volumes), "-w", str(tmp_path), "-a", "nnunet", "-a", "nnunet_2d", "-a", "nnunet_lowres"]
     assert plan.main(arguments) == 0
     assert _plans(tmp_path) == {"nnunet", "nnunet_2d"}
@@ -43,11 +45,12 @@ def test_nnunets_files_are_planned_without_images(volumes: Path, tmp_path: Path,
     assert not (tmp_path / "preprocessed").exists()
 
 
-def test_slices_get_plans_in_two_dimensions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slices_get_plans_in_two_dimensions(tmp_path: Path, capsys: Captured) -> None:
     folder = _folder(tmp_path, [1, 64, 64], [999.0, 1.0, 1.0])
     assert plan.main(["-d", str(folder), "-w", str(tmp_path)]) == 0
     assert _plans(tmp_path) == {"unet_2d", "nnunet_2d", "attention_unet_2d", "unetr_2d"}
-    assert "skipped unet, nnunet, attention_unet, unetr: Liver: the median image is 1 x 64 x 64" in capsys.readouterr().out
+    reason = "skipped unet, nnunet, attention_unet, unetr: Liver: the median image is 1 x 64 x 64"
+    assert reason in capsys.readouterr().out
     assert plan.main(["-d", str(folder), "-w", str(tmp_path), "-a", "nnunet"]) == 2
 
 
@@ -55,21 +58,23 @@ def test_downsampling_plans_everything_again(volumes: Path, tmp_path: Path) -> N
     arguments = ["-d", str(volumes), "-w", str(tmp_path), "-a", "nnunet"]
     assert plan.main([*arguments, "--name", "coarse", "--set", "preprocessing.downsample=2"]) == 0
     assert plan.main([*arguments, "--name", "same", "--downsample", "2"]) == 0
-    coarse, same = (json.loads((tmp_path / "plans" / "Liver" / f"{name}.json").read_text()) for name in ("coarse", "same"))
+    paths = (tmp_path / "plans" / "Liver" / f"{name}.json" for name in ("coarse", "same"))
+    coarse, same = (json.loads(path.read_text()) for path in paths)
     assert coarse["preprocessing"]["spacing"] == [2.0, 2.0, 2.0]
     assert coarse["training"]["patch_size"] == [20, 28, 20]
     assert {**coarse, "name": "same"} == same
 
 
-def test_memory_is_a_number_or_this_machines(volumes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_is_a_number_or_this_machines(volumes: Path, tmp_path: Path, capsys: Captured) -> None:
     arguments = ["-d", str(volumes), "-w", str(tmp_path), "-a", "nnunet_resenc_l"]
     assert plan.main([*arguments, "--memory", "much"]) == 2
     assert "expected a number of GB, at least 0.1, or auto" in capsys.readouterr().err
     assert plan.main([*arguments, "--memory", "12"]) == 0
-    assert json.loads((tmp_path / "plans" / "Liver" / "nnunet_resenc_l.json").read_text())["budget"]["memory_gb"] == 12.0
+    written = json.loads((tmp_path / "plans" / "Liver" / "nnunet_resenc_l.json").read_text())
+    assert written["budget"]["memory_gb"] == 12.0
 
 
-def test_plans_are_explained_and_compared(volumes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plans_are_explained_and_compared(volumes: Path, tmp_path: Path, capsys: Captured) -> None:
     place = ["-w", str(tmp_path)]
     assert plan.main(["-d", str(volumes), *place, "-a", "nnunet", "-a", "nnunet_2d"]) == 0
     capsys.readouterr()
