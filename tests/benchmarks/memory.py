@@ -131,7 +131,7 @@ def _count_real_iteration(workload: Workload, config: Any, size: tuple[int, ...]
     from autoseg.plan.memory import _loss
 
     network = workload.architecture.build(config, workload.in_channels, workload.out_channels)
-    tracker = Tracker()
+    tracker = Tracker(with_rules=False)
     for tensor in (*network.parameters(), *network.buffers()):
         tracker.add(tensor)
     with tracker:
