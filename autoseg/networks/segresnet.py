@@ -21,8 +21,8 @@ BLOCKS = (1, 2, 2, 4, 4)
 """Residual blocks of the encoder's stages (Auto3DSeg)."""
 
 MIN_EDGE = 2
-"""Fewest voxels of the coarsest stage along a halved axis. nnU-Net keeps 4; but MONAI's rule halves all axes together once
-their spacings agree, so that with 4 a few thick slices would leave a network of three stages (autoseg's own)."""
+"""Fewest voxels of the coarsest stage along a halved axis. nnU-Net keeps 4; but MONAI's rule halves all axes together
+once their spacings agree, so that with 4 a few thick slices would leave a network of three stages (autoseg's own)."""
 
 TRAINING = TrainingDefaults(
     optimizer={"name": "adamw", "learning_rate": 2e-4, "betas": (0.9, 0.999), "weight_decay": 1e-5},
