@@ -56,7 +56,7 @@ class Architecture(Protocol):
     """
 
     Config: type[Document]
-    """Plain numbers that fix the topology; spatial lists in (z, y, x) order."""
+    """Plain numbers that fix the topology; spatial lists in (z, y, x) order, as tuples, so that it can be hashed."""
 
     TRAINING: TrainingDefaults
 

@@ -98,8 +98,8 @@ def _explain_patch(decisions: Decisions) -> str:
     grid, budget, dimensions = decisions.grid, decisions.recipe.budget, decisions.recipe.dimensions
     start = (
         f"Started at {times(decisions.choice.initial)} ({rules.PATCH_EDGE[dimensions]:g}^{dimensions} voxels of equal "
-        f"extent in mm, within the median image of {times(grid.network_shape)}) and shrunk along its relatively largest "
-        "axis until "
+        f"extent in mm, within the median image of {times(grid.network_shape)}) and shrunk along its relatively "
+        "largest axis until "
     )
     if budget is None:
         return (

@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
+from autoseg.plan.shapes import apply_rule
+
 ALLOCATION_BYTES = 512
 """CUDA's caching allocator rounds every tensor up to a multiple of this."""
 
@@ -67,8 +69,10 @@ class Tracker(TorchDispatchMode):
         flops: multiplications and additions, counted as two.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_rules: bool = True) -> None:
+        """Count; ``with_rules`` says whether results are written down by shape, which must not change any count."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self._with_rules = with_rules
         self.peak = 0
         self.flops = 0
         self._now = 0
@@ -90,7 +94,9 @@ class Tracker(TorchDispatchMode):
         self._now -= self._alive.pop(key, 0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = apply_rule(func, args, kwargs or {}) if self._with_rules else None
+        if result is None:
+            result = func(*args, **(kwargs or {}))
         for leaf in (result,) if isinstance(result, torch.Tensor) else tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
                 self.add(leaf)
