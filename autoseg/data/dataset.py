@@ -11,7 +11,7 @@ from autoseg.data.problems import dataset_error, make_problem
 from autoseg.data.workspace import Workspace
 from autoseg.errors import DatasetError, nearest
 
-__all__ = ["Case", "Dataset", "find_dataset", "find_images"]
+__all__ = ["Case", "Dataset", "find_dataset", "find_folder", "find_images"]
 
 
 def find_dataset(name_or_path: str, workspace: Workspace, *, strict: bool = True) -> Dataset:
@@ -28,7 +28,7 @@ def find_dataset(name_or_path: str, workspace: Workspace, *, strict: bool = True
     Raises:
         DatasetError: there is no such dataset, the name is ambiguous, or the dataset has mistakes (all in one message).
     """
-    dataset = recognise(_find_folder(name_or_path, workspace))
+    dataset = recognise(find_folder(name_or_path, workspace))
     if strict and any(problem.severity == "error" for problem in dataset.problems):
         raise dataset_error(dataset.folder, dataset.problems)
     return dataset
@@ -69,7 +69,12 @@ def _images_of(source: Path) -> Files:
     return {name.removesuffix("_0000"): [source]}
 
 
-def _find_folder(name: str, workspace: Workspace) -> Path:
+def find_folder(name: str, workspace: Workspace) -> Path:
+    """Return the folder that ``-d`` means; see ``find_dataset``.
+
+    Raises:
+        DatasetError: there is no such folder, or the name is ambiguous.
+    """
     path = Path(name).expanduser()
     roots = [workspace.raw, *([workspace.nnunet_raw] if workspace.nnunet_raw else [])]
     is_path = len(path.parts) != 1 or path.is_absolute()

@@ -36,6 +36,7 @@ class Description(Document):
     dataset: dict[str, CaseFiles] | None = None
     training: list[Any] | None = None
     groups: dict[str, str] = {}
+    numTraining: int | None = None  # noqa: N815  nnU-Net's name
 
 
 def read_description(folder: Path) -> Description | None:
