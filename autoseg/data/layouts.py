@@ -95,7 +95,7 @@ def nnunet(folder: Path) -> Dataset | None:
         return None
     if description.dataset is None and not (folder / "imagesTr").is_dir():
         return None
-    channels, labels = channel_names(folder, description), declared_labels(folder, description)
+    labels, channels = declared_labels(folder, description), channel_names(folder, description)
     if description.dataset is not None:
         cases, problems = _listed_cases(folder, description, len(channels))
         return _finish(folder, description, channels, labels, cases, problems)
@@ -104,18 +104,6 @@ def nnunet(folder: Path) -> Dataset | None:
     cases, problems = pair(number_channels(images, label_files, len(channels)), label_files, len(channels))
     problems += _other_endings(folder, endings)
     return _finish(folder, description, channels, labels, cases, problems)
-
-
-def read_declaration(folder: Path) -> tuple[tuple[str, ...], Labels, int | None]:
-    """Return the channels and labels that nnU-Net's dataset.json declares, and its ``numTraining`` if it gives one.
-
-    Raises:
-        DatasetError: there is no such file, or it has mistakes.
-    """
-    description = read_description(folder)
-    if description is None:
-        raise DatasetError(f"{folder / FILE_NAME}: no such file; it must declare channel_names and labels")
-    return channel_names(folder, description), declared_labels(folder, description), description.numTraining
 
 
 def lits(folder: Path) -> Dataset | None:
@@ -167,6 +155,18 @@ def folders(folder: Path) -> Dataset | None:
     labels = declared_labels(folder, description) if description.labels is not None else None
     cases, problems = pair(number_channels(images, label_files, len(channels)), label_files, len(channels))
     return _finish(folder, description, channels, labels, cases, problems)
+
+
+def read_declaration(folder: Path) -> tuple[tuple[str, ...], Labels, int | None]:
+    """Return the channels and labels that nnU-Net's dataset.json declares, and its ``numTraining`` if it gives one.
+
+    Raises:
+        DatasetError: there is no such file, or it has mistakes.
+    """
+    description = read_description(folder)
+    if description is None:
+        raise DatasetError(f"{folder / FILE_NAME}: no such file; it must declare channel_names and labels")
+    return channel_names(folder, description), declared_labels(folder, description), description.numTraining
 
 
 LAYOUTS: tuple[Layout, ...] = (decathlon, nnunet, lits, abdomenct, folders)

@@ -1,6 +1,6 @@
 """Preparing a dataset: checks and fingerprint, folds, plans, preprocessed cases. The recipe behind ``autoseg_plan``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.problems import Problems, dataset_error
-from autoseg.data.splits import OWN_SPLITS, Splits, group_cases, make_splits
+from autoseg.data.splits import OWN_SPLITS, Splits, group_cases, make_splits, split_problems
 from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document, write_document
 from autoseg.errors import PlanError, WorkspaceError
@@ -70,8 +70,10 @@ def measure(
 
     Raises:
         DatasetError: there are errors; only problems.json is written.
-        WorkspaceError: the folds would change under results that there are already; only problems.json is written.
+        WorkspaceError: the folds would change under results that there are already; nothing is written.
     """
+    if not split_problems(dataset):
+        choose_splits(dataset, workspace)  # refuses at once what would be refused in the end
     found = examine(dataset, num_workers=num_workers, on_case=on_case)
     report = workspace.problems(dataset.name)
     write_document(report, found.problems)
@@ -79,13 +81,15 @@ def measure(
         on_problems(found.problems)
     if found.fingerprint is None:
         raise dataset_error(dataset.folder, found.problems.problems, report)
-    splits = choose_splits(dataset, workspace, found.fingerprint)
+    splits = choose_splits(dataset, workspace, presence=present_labels(found.fingerprint))
     write_document(workspace.fingerprint(dataset.name), found.fingerprint)
     write_document(workspace.splits(dataset.name), splits)
     return found.fingerprint, splits
 
 
-def choose_splits(dataset: Dataset, workspace: Workspace, fingerprint: Fingerprint) -> Splits:
+def choose_splits(
+    dataset: Dataset, workspace: Workspace, *, presence: Mapping[str, Collection[str]] | None = None
+) -> Splits:
     """Return the folds that splits.json has already if they still suit the dataset, else those of ``make_splits``.
 
     They suit it if they name all its cases and no other, and part no group; the dataset's own splits_final.json goes
@@ -95,7 +99,7 @@ def choose_splits(dataset: Dataset, workspace: Workspace, fingerprint: Fingerpri
         DatasetError: the dataset cannot be split.
         WorkspaceError: there are results, and their folds do not suit the dataset any more.
     """
-    made, path = make_splits(dataset, presence=present_labels(fingerprint)), workspace.splits(dataset.name)
+    made, path = make_splits(dataset, presence=presence), workspace.splits(dataset.name)
     if not path.is_file():
         return made
     before = read_document(path, Splits)

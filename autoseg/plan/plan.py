@@ -20,7 +20,7 @@ from autoseg.networks import dimensions_of, load_architecture
 from autoseg.plan.optimization import Optimizer, Schedule
 
 SCHEMA = "autoseg.plan.1"
-RESERVED_NAMES = ("fingerprint", "splits")
+RESERVED_NAMES = ("fingerprint", "problems", "splits")
 
 
 class Component(Document):

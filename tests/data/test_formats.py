@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from autoseg.data.formats import FILE_ENDINGS, read_file
-from autoseg.data.volumes import read_image, read_label, same_geometry
+from autoseg.data.volumes import read_image, read_label, same_geometry, write_segmentation
 from autoseg.errors import VolumeError
 
 AFFINE = np.array([[0, -1.5, 0, 10], [0.75, 0, 0, -20], [0, 0, 2.5, 5], [0, 0, 0, 1.0]])
@@ -230,6 +230,17 @@ def test_coloured_pictures_are_refused(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 3), np.uint8), isVector=True), str(tmp_path / "a.png"))
     with pytest.raises(VolumeError, match="3 values a voxel"):
         read_file(tmp_path / "a.png", as_float=True)
+
+
+def test_a_segmentation_of_a_picture_lies_on_its_pixels(tmp_path: Path, rng: np.random.Generator) -> None:
+    (tmp_path / "dataset.json").write_text('{"spacing": [0.5, 0.25]}')
+    array = rng.integers(0, 2, (9, 11)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "a.png"))
+    label = read_label(tmp_path / "a.png")
+    write_segmentation(tmp_path / "a.nii.gz", label.array[0], label.geometry)
+    found = read_label(tmp_path / "a.nii.gz")
+    assert same_geometry(found.geometry, label.geometry) is None
+    np.testing.assert_array_equal(found.array, label.array)
 
 
 def test_tiff_of_several_pages_is_a_volume(tmp_path: Path, array: np.ndarray) -> None:

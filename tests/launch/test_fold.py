@@ -73,7 +73,7 @@ def test_an_unknown_plan_names_the_nearest(place: Workspace, dataset: Dataset) -
     assert "did you mean 'tiny'?" in _refused(PlanError, place, dataset, "tinny")
 
 
-@pytest.mark.parametrize("name", ["fingerprint", "splits"])
+@pytest.mark.parametrize("name", ["fingerprint", "problems", "splits"])
 def test_the_other_documents_are_no_plans(place: Workspace, dataset: Dataset, name: str) -> None:
     assert "no such plan; plans here: tiny" in _refused(PlanError, place, dataset, name)
 

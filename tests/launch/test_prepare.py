@@ -153,7 +153,7 @@ def test_planning_again_gives_the_same_documents(place: Workspace, dataset: Data
     assert {path.name: path.read_text() for path in place.plans("Phantom").iterdir()} == before
 
 
-def test_a_mistake_in_the_dataset_writes_nothing(workspace: Path, tmp_path: Path, phantom_folder: Path) -> None:
+def test_a_mistake_in_the_dataset_writes_only_what_is_wrong(workspace: Path, tmp_path: Path, phantom_folder: Path) -> None:
     (workspace / "raw").unlink()
     raw = workspace / "raw" / "Dataset900_Phantom"
     shutil.copytree(phantom_folder, raw)
@@ -163,7 +163,7 @@ def test_a_mistake_in_the_dataset_writes_nothing(workspace: Path, tmp_path: Path
     with pytest.raises(DatasetError) as caught:
         measure(find_dataset("Phantom", place), place, num_workers=1)
     assert "phantom_002" in str(caught.value) and "phantom_004" in str(caught.value)
-    assert not (workspace / "plans").exists()
+    assert [path.name for path in place.plans("Phantom").iterdir()] == ["problems.json"]
 
 
 def test_new_cases_get_new_folds_while_nothing_is_trained(place: Workspace, own_raw: Path) -> None:

@@ -16,6 +16,7 @@ from autoseg.errors import VolumeError
 from autoseg.plan.plan import Normalization
 from autoseg.preprocess.case import (
     CaseProperties,
+    describe_sources,
     preprocess_case,
     resampled_shape,
 )
@@ -229,3 +230,14 @@ def test_hippocampus_survives_resampling(real_data, build_plan, name):
     label = read_label(case.label).array[0]
     assert found.dtype == np.uint8 and found.shape == label.shape
     assert min(_dice(found == value, label == value) for value in (1, 2)) > 0.95
+
+
+def test_the_slices_of_a_dicom_folder_and_a_4d_file_are_sources_once(tmp_path):
+    folder, file = tmp_path / "series", tmp_path / "a.nii"
+    folder.mkdir()
+    for path in (folder / "IM1", folder / "IM2", file):
+        path.write_bytes(b"x")
+    sources = describe_sources(Case("c", (folder, file, file), None), None)
+    assert [source.name for source in sources] == ["IM1", "IM2", "a.nii"]
+    (folder / "IM2").write_bytes(b"xy")
+    assert describe_sources(Case("c", (folder, file, file), None), None) != sources
