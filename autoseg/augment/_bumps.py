@@ -1,7 +1,5 @@
 """Smooth bumps: Gaussians at random places in or near the patch, from 0 to 1 within it."""
 
-import math
-
 import torch
 
 from autoseg.augment import Parameters
@@ -29,7 +27,7 @@ def make_bumps(centre: torch.Tensor, width: torch.Tensor, rows: torch.Tensor) ->
     An axis's part is the Gaussian's integral over each voxel. Parts are scaled on the CPU, so nothing underflows.
     """
     parts = [_integrate(centre[:, axis], width[:, axis], size) for axis, size in enumerate(rows.shape[1:])]
-    lowest = math.prod(part.amin(1) for part in parts)
+    lowest = torch.stack([part.amin(1) for part in parts]).prod(0)
     scale = 1 / (1 - lowest).clamp_min(1e-12)
     z, y, x = (part.float().to(rows.device, non_blocking=True) for part in (parts[0] * scale[:, None], *parts[1:]))
     floor = (lowest * scale).float().to(rows.device, non_blocking=True)
@@ -41,4 +39,5 @@ def _integrate(centre: torch.Tensor, width: torch.Tensor, size: int) -> torch.Te
     """Return the integral of Gaussians over each voxel of an axis, float64 (N, size), the largest being 1."""
     edges = torch.arange(size + 1, dtype=torch.float64) - 0.5
     steps = torch.special.ndtr((edges - centre.double()[:, None]) / width.double()[:, None]).diff(dim=1)
-    return steps / steps.amax(1, keepdim=True)
+    scaled: torch.Tensor = steps / steps.amax(1, keepdim=True)
+    return scaled

@@ -48,4 +48,5 @@ def _circulant(sigma: torch.Tensor, size: int) -> torch.Tensor:
     response = torch.exp(-2 * (math.pi * sigma.double()[:, None] * frequency).square())
     kernel = torch.fft.irfft(response.to(torch.complex128), n=size)
     places = torch.arange(size)
-    return kernel[:, (places[:, None] - places) % size].float()
+    matrices: torch.Tensor = kernel[:, (places[:, None] - places) % size].float()
+    return matrices

@@ -55,7 +55,7 @@ def sample_classes(classes: torch.Tensor, positions: torch.Tensor) -> torch.Tens
     # Nearly all positions lie among eight voxels of one class. On the CPU, where picking out the others costs no
     # waiting for the device, only they are voted on.
     result = torch.cat([_sample_cells(*sample) for sample in zip(_mark_mixed(padded), positions)])
-    for mixed in (result == MIXED).nonzero().flatten().split(VOTE):
+    for mixed in torch.split((result == MIXED).nonzero().flatten(), VOTE):
         result[mixed] = _vote(padded, (z[mixed], y[mixed], x[mixed]), mixed // per_sample)
     return result.view(len(classes), *positions.shape[2:])
 

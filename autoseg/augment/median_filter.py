@@ -61,7 +61,7 @@ def _filter(rows: torch.Tensor, size: int) -> torch.Tensor:
     windows = padded.unfold(1, size, 1).unfold(2, size, 1).unfold(3, size, 1)
     result = torch.empty_like(rows)
     slices = max(PART_SIZE // (size**3 * rows[0, 0].numel()), 1)
-    for target, part in zip(result.flatten(0, 1).split(slices), windows.flatten(0, 1).split(slices)):
+    for target, part in zip(*(torch.split(part.flatten(0, 1), slices) for part in (result, windows))):
         target.copy_(part.flatten(3).kthvalue(size**3 // 2 + 1, dim=-1).values)
     return result
 

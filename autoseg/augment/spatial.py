@@ -128,7 +128,7 @@ def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -
     for result, part in zip(results, middle):
         copy_mirrored(result, part, others, mirrored[others])
     # On the CPU one after another, since fresh memory of many samples would cost more than it is worth.
-    for rows in chosen.split(1 if images.device.type == "cpu" else len(parameters["applied"])):
+    for rows in torch.split(chosen, 1 if images.device.type == "cpu" else len(applied)):
         if len(rows):
             positions = make_positions({name: values[rows] for name, values in parameters.items()}, images)
             put_rows(results[0], rows, sample_images(take_rows(images, rows), positions))

@@ -1,6 +1,7 @@
 """autoseg_train: train one fold of one plan, then predict and score its validation cases."""
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,8 +12,24 @@ from autoseg.cli._tables import metrics_table
 
 if TYPE_CHECKING:
     from autoseg.launch.fold import FoldRun
+    from autoseg.train.ahead import AugmentDevice
 
 PlanOption = Annotated[str, typer.Option("-a", "--plan", help="Plan: an architecture's name, or a variant's.")]
+
+
+class AugmentChoice(str, Enum):  # noqa: UP042 (StrEnum is Python 3.11's)
+    """Where batches are augmented."""
+
+    auto, device, cpu = "auto", "device", "cpu"
+
+
+AugmentOption = Annotated[
+    AugmentChoice,
+    typer.Option(
+        "--augment-device",
+        help="Augment on the training device, or on the CPU meanwhile. auto: measures both on a GPU, takes the faster.",
+    ),
+]
 
 
 def train(
@@ -20,6 +37,7 @@ def train(
     plan: PlanOption,
     fold: Annotated[int, typer.Option("-f", "--fold", help="Fold of the cross-validation, from 0.")],
     device: DeviceOption = "auto",
+    augment_device: AugmentOption = AugmentChoice.auto,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -35,7 +53,7 @@ def train(
     this_run = open_fold(place, find_dataset(dataset, place), plan, fold)
     chosen = choose_device(device)
     _announce(this_run, chosen)
-    _train_and_validate(this_run, chosen, num_workers(workers))
+    _train_and_validate(this_run, chosen, num_workers(workers), augment_device.value)
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
 
 
@@ -47,13 +65,15 @@ def _announce(this_run: "FoldRun", device: Any) -> None:
     )
 
 
-def _train_and_validate(this_run: "FoldRun", device: Any, workers: int) -> None:
+def _train_and_validate(this_run: "FoldRun", device: Any, workers: int, augment_device: "AugmentDevice") -> None:
     from autoseg.launch.fold import train as train_networks
     from autoseg.launch.fold import validate
 
     out = console()
     with TrainingDisplay(out) as display:
-        train_networks(this_run, device=device, num_workers=workers, on_event=display.show)
+        train_networks(
+            this_run, device=device, num_workers=workers, augment_device=augment_device, on_event=display.show
+        )
     with progress_bar("predicting validation cases", len(this_run.fold.validation)) as advance:
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
     out.print(metrics_table(metrics.mean, f"validation, {len(metrics.cases)} cases"))

@@ -17,6 +17,7 @@ from autoseg.evaluate.evaluate import Metrics, evaluate_folder
 from autoseg.plan.plan import Plan, read_plan
 from autoseg.predict.predictor import predict_cases
 from autoseg.preprocess.store import CaseStore, preprocessing_digest
+from autoseg.train.ahead import AugmentDevice
 from autoseg.train.loop import train_fold
 from autoseg.train.state import load_network
 
@@ -69,9 +70,19 @@ def _check_cases(dataset: Dataset, fold: Fold, store: CaseStore) -> None:
         )
 
 
-def train(run: FoldRun, *, device: torch.device, num_workers: int, on_event: Callable[[Any], None]) -> None:
+def train(
+    run: FoldRun,
+    *,
+    device: torch.device,
+    num_workers: int,
+    on_event: Callable[[Any], None],
+    augment_device: AugmentDevice = "auto",
+) -> None:
     """Train the fold, going on from its last checkpoint if there is one."""
-    train_fold(run.plan, run.store, run.fold, run.folder, device=device, num_workers=num_workers, on_event=on_event)
+    train_fold(
+        run.plan, run.store, run.fold, run.folder,
+        device=device, num_workers=num_workers, augment_device=augment_device, on_event=on_event,
+    )  # fmt: skip
 
 
 def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: OnCase | None = None) -> Metrics:

@@ -30,6 +30,7 @@ class RunRecord(Document):
         parameters: number of trained weights.
         threads: threads that torch may use on the CPU.
         workers: threads that read data.
+        augmented_on: where batches were augmented: on the device, or on the CPU by the threads that read them.
         versions: of python, torch and autoseg.
     """
 
@@ -39,6 +40,7 @@ class RunRecord(Document):
     parameters: int
     threads: int
     workers: int
+    augmented_on: Literal["device", "cpu"] = "device"
     versions: dict[str, str]
 
 

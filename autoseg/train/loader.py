@@ -69,7 +69,8 @@ class Batch:
 class Sampling:
     """How the batches of one stream are made; ``pipeline`` is None where nothing is augmented.
 
-    Processes that train together have different ``rank``, and with it other patches and augmentations.
+    Processes that train together have different ``rank``, and with it other patches and augmentations. With
+    ``augmented`` the reading threads augment too, and what is yielded is the finished batch.
     """
 
     cases: tuple[str, ...]
@@ -81,6 +82,7 @@ class Sampling:
     seed: int
     pipeline: Pipeline | None
     rank: int = 0
+    augmented: bool = False
 
 
 @dataclass
@@ -166,19 +168,24 @@ def stream_batches(
                 return
             for sample in waiting[0].samples:
                 sample.result()
-            yield waiting.popleft().batch
+            augmented = waiting[0].augmented
+            batch = waiting[0].batch if augmented is None else augmented.result()
+            waiting.popleft()
+            yield batch
     finally:
         for pending in waiting:
-            for sample in pending.samples:
-                sample.cancel()
+            for job in (*pending.samples, pending.augmented):
+                if job is not None:
+                    job.cancel()
 
 
 @dataclass(frozen=True)
 class _PendingBatch:
-    """A batch whose tensors the threads are filling."""
+    """A batch whose tensors the threads are filling, and the augmented one if they augment it too."""
 
     batch: Batch
     samples: list["Future[None]"]
+    augmented: "Future[Batch] | None"
 
 
 def _submit(
@@ -192,7 +199,21 @@ def _submit(
     classes = torch.empty((shape[0], *source), dtype=torch.int16, pin_memory=pin_memory)
     batch = Batch(images, classes, parameters)
     jobs = [pool.submit(_read_sample, request, *job, sampling, cache, batch) for job in enumerate(boxes)]
-    return _PendingBatch(batch, jobs)
+    # The pool begins its jobs in order, so the one that waits for the others never keeps them from being begun.
+    augmented = pool.submit(_augment, batch, jobs, sampling, pin_memory) if sampling.augmented else None
+    return _PendingBatch(batch, jobs, augmented)
+
+
+def _augment(batch: Batch, samples: list["Future[None]"], sampling: Sampling, pin_memory: bool) -> Batch:
+    """Augment a batch on the CPU as soon as its samples are read."""
+    for sample in samples:
+        sample.result()
+    if sampling.pipeline is None or batch.parameters is None:
+        return batch
+    images, classes = sampling.pipeline.apply(batch.images, batch.classes, batch.parameters, sampling.patch_size)
+    if pin_memory:
+        images, classes = images.pin_memory(), classes.pin_memory()
+    return Batch(images, classes, None)
 
 
 def _draw_augmentation(
@@ -236,10 +257,10 @@ def _empty_rim(image: NDArray[np.float32], classes: NDArray[np.int16], size: Vox
     """Return the middle of ``size`` of a sample's arrays, and set what lies around it to what is outside an image."""
     middle = tuple(slice((whole - part) // 2, (whole - part) // 2 + part) for whole, part in zip(classes.shape, size))
     for axis, part in enumerate(middle):
-        inner = middle[:axis]  # what was set already is left out
         for rim in (slice(None, part.start), slice(part.stop, None)):
-            image[:, *inner, rim] = 0
-            classes[(*inner, rim)] = OUTSIDE_CLASS
+            where: Box = (*middle[:axis], rim)  # what was set already is left out
+            image[(slice(None), *where)] = 0
+            classes[where] = OUTSIDE_CLASS
     return middle
 
 

@@ -23,6 +23,15 @@ from autoseg.errors import TrainingError
 from autoseg.losses._deep_supervision import build_loss
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.store import CaseStore
+from autoseg.train.ahead import (
+    AugmentDevice,
+    Place,
+    find_place,
+    kept_buffers,
+    previous_place,
+    stay_ahead,
+    time_iterations,
+)
 from autoseg.train.device import (
     DTYPES,
     Precision,
@@ -38,6 +47,7 @@ from autoseg.train.interruption import StopFlag, catch_signals
 from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, open_pool, stream_batches
 from autoseg.train.log import EpochReport, IterationReport, OnEvent, Phase, TrainingLog, make_record
 from autoseg.train.optimization import learning_rate, set_learning_rate
+from autoseg.train.scores import count_voxels, pseudo_dice
 from autoseg.train.state import (
     TrainState,
     make_state,
@@ -91,6 +101,7 @@ def train_fold(
     *,
     device: torch.device,
     num_workers: int,
+    augment_device: AugmentDevice = "auto",
     on_event: OnEvent = lambda event: None,
 ) -> None:
     """Train one fold in ``run_folder``, from its last checkpoint if there is one; return at once if it is finished.
@@ -113,11 +124,17 @@ def train_fold(
         if checkpoint is not None:
             restore_state(state, checkpoint)
         record = make_run_record(device, setup.precision, state.network, num_workers)
-        write_document(run_folder / "run.json", record)
-        batches = make_batches(setup, state.epoch, fold, CaseCache(store), pool)
+        cache = CaseCache(store)
+        before = previous_place(run_folder) if state.epoch else None
+        place, reason = find_place(
+            augment_device, before, device, lambda place: _time_place(place, state, setup, fold, cache, pool)
+        )
+        write_document(run_folder / "run.json", record.model_copy(update={"augmented_on": place}))
+        batches = make_batches(setup, state.epoch, fold, cache, pool, place=place)
         log = TrainingLog(run_folder, state.history)
         with closing(log), closing(batches.training), closing(batches.validation):
             _log_start(log, setup, state, record, [*problems])
+            log.write(reason)
             run_epochs(state, setup, batches, run_folder, log)
 
 
@@ -140,7 +157,15 @@ def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFl
     )
 
 
-def make_batches(setup: Setup, first_epoch: int, fold: Fold, cache: CaseCache, pool: ThreadPoolExecutor) -> Batches:
+def make_batches(
+    setup: Setup,
+    first_epoch: int,
+    fold: Fold,
+    cache: CaseCache,
+    pool: ThreadPoolExecutor,
+    *,
+    place: Place = "device",
+) -> Batches:
     """Return the streams of all batches from ``first_epoch`` on, so that reading ahead does not stop at an epoch's end.
 
     The validation batches of every epoch are those of epoch 0: its loss is comparable from epoch to epoch.
@@ -155,16 +180,19 @@ def make_batches(setup: Setup, first_epoch: int, fold: Fold, cache: CaseCache, p
         "foreground_oversampling": section.foreground_oversampling,
         "seed": section.seed,
     }
-    training = Sampling(cases=fold.train, purpose="training", pipeline=setup.augmentation, **common)
+    training = Sampling(
+        cases=fold.train, purpose="training", pipeline=setup.augmentation, augmented=place == "cpu", **common
+    )
     validation = Sampling(cases=fold.validation, purpose="validation", pipeline=None, **common)
     pinned = setup.device.type == "cuda"
     to_train = (BatchRequest(*key) for key in product(epochs, range(section.iterations_per_epoch)))
     to_validate = (BatchRequest(0, iteration) for _, iteration in product(epochs, range(num_validation)))
-    return Batches(
-        stream_batches(to_train, training, cache, pool, pin_memory=pinned),
-        stream_batches(to_validate, validation, cache, pool, pin_memory=pinned),
-        num_validation,
+    streams = (
+        stream_batches(*stream, cache, pool, pin_memory=pinned)
+        for stream in ((to_train, training), (to_validate, validation))
     )
+    train, validate = (stay_ahead(one, lambda batch: Batch(*_move(batch, setup), None), setup.device) for one in streams)
+    return Batches(train, validate, num_validation)
 
 
 def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Path, log: TrainingLog) -> None:
@@ -279,32 +307,6 @@ def run_validation(
     return loss.item() / iterations if iterations else None, dice, waiting
 
 
-def count_voxels(
-    logits: torch.Tensor, classes: torch.Tensor, membership: torch.Tensor, *, overlapping: bool
-) -> torch.Tensor:
-    """Return int64 (regions, 3): voxels that are truly, falsely, and falsely not predicted; ignored ones do not count.
-
-    ``logits`` is (B, outputs, Z, Y, X), with an output a region if these overlap, else a class; ``classes`` is
-    (B, Z, Y, X); ``membership`` is bool (regions, classes).
-    """
-    known = classes >= 0
-    reference_classes = classes.clamp(min=0).long()
-    predicted_classes = None if overlapping else logits.argmax(1)
-    rows = []
-    for region, members in enumerate(membership):
-        predicted = logits[:, region] > 0 if predicted_classes is None else members[predicted_classes]
-        reference = members[reference_classes]
-        found, missed = predicted & known, ~predicted & known
-        rows.append(torch.stack([(found & reference).sum(), (found & ~reference).sum(), (missed & reference).sum()]))
-    return torch.stack(rows)
-
-
-def pseudo_dice(counts: torch.Tensor) -> list[float | None]:
-    """Return 2TP / (2TP + FP + FN) of each region, or None where the region is neither predicted nor there."""
-    triples: list[list[int]] = counts.tolist()
-    return [2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None for tp, fp, fn in triples]
-
-
 def _move(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
     """Bring a batch to the device, augment it there, and lay it out as the network wants it."""
     images = batch.images.to(setup.device, non_blocking=True)
@@ -324,6 +326,24 @@ def _compute_logits(network: nn.Module, images: torch.Tensor, setup: Setup) -> l
 
 def _scale(loss: torch.Tensor, state: TrainState) -> torch.Tensor:
     return loss if state.scaler is None else state.scaler.scale(loss)
+
+
+def _time_place(
+    place: Place, state: TrainState, setup: Setup, fold: Fold, cache: CaseCache, pool: ThreadPoolExecutor
+) -> float:
+    """Return the seconds of an iteration with augmentation at ``place``, in steps that change nothing."""
+
+    def step(batch: Batch) -> None:
+        images, classes = _move(batch, setup)
+        setup.loss(_compute_logits(state.network, images, setup), classes).backward()
+        state.network.zero_grad(set_to_none=True)
+
+    with (
+        closing(make_batches(setup, 0, fold, cache, pool, place=place).training) as batches,
+        seeded_epoch(setup.plan.training.seed, 0, setup.device),
+        kept_buffers(state.network),
+    ):
+        return time_iterations(batches, step, setup.device)
 
 
 def _next_batch(stream: Iterator[Batch]) -> tuple[Batch, float]:

@@ -1,10 +1,11 @@
 """Time nnU-Net's augmentation of a batch: autoseg's pipeline, on CPUs or a GPU, against batchgeneratorsv2 on CPUs.
 
-``python tests/benchmarks/augment.py`` prints a table and writes docs/benchmarks/augment.{json,md}; with --device cuda it
-also times the network's own step. batchgeneratorsv2 augments sample by sample: its time for a batch is the number of
-samples times the sum over its transforms of probability times time. autoseg's is the mean over drawn batches, in which
-augmentations occur about as often as on average. On a CPU the processor's time is counted and not the clock's, so that
-what else the machine does matters little; with one thread, as nnU-Net's workers have, both are equal on an idle machine.
+``python tests/benchmarks/augment.py`` prints a table and writes docs/benchmarks/augment.{json,md}; with --device cuda
+it also times the network's own step. batchgeneratorsv2 augments sample by sample: its time for a batch is the number
+of samples times the sum over its transforms of probability times time. autoseg's is the mean over drawn batches, in
+which augmentations occur about as often as on average. On a CPU the processor's time is counted and not the clock's,
+so that what else the machine does matters little; with one thread, as nnU-Net's workers have, both are equal on an idle
+machine.
 """
 
 import argparse
