@@ -35,6 +35,7 @@ setup(
         "tensorboard>=2.15",
         "jinja2>=3.1",
         "plotly>=5.20",
+        "pillow>=10.1",
     ],
     extras_require={
         "test": ["pytest>=8", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6", "surface-distance>=0.1"],

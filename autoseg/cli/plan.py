@@ -36,6 +36,7 @@ def plan(
     name: Annotated[Optional[str], typer.Option("--name", help="Name of the new plan.")] = None,  # noqa: UP045
     downsample: Annotated[float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Write a picture of augmented patches beside each plan.")] = False,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -60,7 +61,16 @@ def plan(
         return
     found = find_dataset(dataset, place)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channels, in {found.folder}")
-    _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
+    plans = _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
+    if preview:
+        _write_previews(plans, place, num_workers(workers))
+
+
+def _write_previews(plans: "Sequence[Plan]", place: "Workspace", workers: int) -> None:
+    from autoseg.launch.prepare import preview
+
+    for one in plans:
+        console().print(f"wrote {preview(one, place, num_workers=workers)}", soft_wrap=True)
 
 
 def _memory_gb(option: str | None) -> float | None:
@@ -81,7 +91,7 @@ def _memory_gb(option: str | None) -> float | None:
     return value
 
 
-def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, workers: int) -> None:
+def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, workers: int) -> "list[Plan]":
     from autoseg.launch.prepare import distinct_preprocessing, measure, preprocess
 
     out = console()
@@ -96,6 +106,7 @@ def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, 
     _print_written(dataset.name, plans, place, "fingerprint.json, splits.json")
     command = f"autoseg_train -d {dataset.name} -a {plans[0].name} -f 0" if preprocess_too else f"autoseg_plan -d {dataset.name}"
     out.print(f"next: {command}")
+    return plans
 
 
 def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanRequest") -> None:
@@ -112,11 +123,15 @@ def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanReque
 def _make_plans(fingerprint: "Fingerprint", place: "Workspace", request: "PlanRequest") -> "list[Plan]":
     """Make the plans and print them, and why others were skipped."""
     from autoseg.launch.prepare import make_plans
+    from autoseg.plan.sides import mirroring_warnings
 
     with progress_bar("planning", None):
         plans, refused = make_plans(fingerprint, place, request)
     out = console()
     out.print(plans_table(plans, fingerprint))
+    for one in plans:
+        for warning in mirroring_warnings(one):
+            out.print(f"warning: {warning}", markup=False, soft_wrap=True)
     for reason in dict.fromkeys(refused.values()):
         names = ", ".join(name for name, text in refused.items() if text == reason)
         out.print(f"skipped {names}: {reason}", markup=False)

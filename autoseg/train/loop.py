@@ -191,7 +191,7 @@ def make_batches(
         stream_batches(*stream, cache, pool, pin_memory=pinned)
         for stream in ((to_train, training), (to_validate, validation))
     )
-    train, validate = (stay_ahead(one, lambda batch: Batch(*_move(batch, setup), None), setup.device) for one in streams)
+    train, validate = (stay_ahead(one, lambda it: Batch(*_move(it, setup), None), setup.device) for one in streams)
     return Batches(train, validate, num_validation)
 
 
