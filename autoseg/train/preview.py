@@ -24,8 +24,11 @@ PATCHES_A_ROW = 4
 EDGE = 192
 """Pixels of the longer edge of a slice."""
 
-GAP, LINE = 8, 14
-"""Pixels between pictures, and of a line of text."""
+GAP, LINE, LETTER = 8, 14, 7
+"""Pixels between pictures, and of a line and a letter of text."""
+
+LINES = 3
+"""Lines of text above a picture."""
 
 COLOURS = np.array(
     [[230, 60, 60], [70, 170, 255], [250, 200, 40], [90, 210, 110], [220, 120, 240], [255, 150, 80], [120, 230, 230]],
@@ -87,17 +90,17 @@ def _draw_patch(patch: _Patch) -> Image.Image:
     after_depth = int((patch.after[1] > 0).sum((1, 2)).argmax()) if (patch.after[1] > 0).any() else depth
     slices = [(image[0, depth], classes[depth]), (patch.after[0][0, after_depth], patch.after[1][after_depth])]
     pictures = [_draw_slice(*one, low, high) for one in slices]
-    lines = _wrap(patch.names or ["not changed"])
     width = 2 * pictures[0].width + 2
-    tile = Image.new("RGB", (width, pictures[0].height + LINE * 4), (255, 255, 255))
-    for index, line in enumerate(lines[:4]):
+    lines = _wrap(patch.names or ["not changed"], width // LETTER)
+    tile = Image.new("RGB", (width, pictures[0].height + LINE * LINES), (255, 255, 255))
+    for index, line in enumerate(lines[:LINES]):
         ImageDraw.Draw(tile).text((0, index * LINE), line, fill=(0, 0, 0), font=ImageFont.load_default())
     for index, picture in enumerate(pictures):
-        tile.paste(picture, (index * (picture.width + 2), LINE * 4))
+        tile.paste(picture, (index * (picture.width + 2), LINE * LINES))
     return tile
 
 
-def _wrap(names: Sequence[str], length: int = 56) -> list[str]:
+def _wrap(names: Sequence[str], length: int) -> list[str]:
     """Return the names joined by commas in lines of about ``length`` letters."""
     lines = [""]
     for name in names:
