@@ -37,6 +37,7 @@ setup(
         "tensorboard>=2.15",
         "jinja2>=3.1",
         "plotly>=5.20",
+        "pillow>=10.1",
     ],
     extras_require={
         "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],

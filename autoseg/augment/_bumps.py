@@ -4,6 +4,7 @@ import torch
 
 from autoseg.augment import Parameters
 from autoseg.augment._draw import draw_uniform
+from autoseg.augment._rows import send
 
 PLACE = (-0.5, 1.5)
 """Range of the centre along an axis, 0 and 1 being the patch's edges (DA5)."""
@@ -29,8 +30,8 @@ def make_bumps(centre: torch.Tensor, width: torch.Tensor, rows: torch.Tensor) ->
     parts = [_integrate(centre[:, axis], width[:, axis], size) for axis, size in enumerate(rows.shape[1:])]
     lowest = torch.stack([part.amin(1) for part in parts]).prod(0)
     scale = 1 / (1 - lowest).clamp_min(1e-12)
-    z, y, x = (part.float().to(rows.device, non_blocking=True) for part in (parts[0] * scale[:, None], *parts[1:]))
-    floor = (lowest * scale).float().to(rows.device, non_blocking=True)
+    z, y, x = (send(part.float(), rows.device) for part in (parts[0] * scale[:, None], *parts[1:]))
+    floor = send((lowest * scale).float(), rows.device)
     bumps = z[:, :, None, None] * (y[:, :, None] * x[:, None])[:, None]
     return bumps.sub_(floor[:, None, None, None])
 

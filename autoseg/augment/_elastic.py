@@ -5,6 +5,7 @@ import math
 import torch
 
 from autoseg.augment._noise import draw_noise
+from autoseg.augment._rows import send
 
 
 def make_displacements(
@@ -25,7 +26,7 @@ def make_displacements(
     noise = draw_noise(torch.empty((len(seeds), 3, *size), device=device), seeds)
     field = smooth_periodically(noise, sigma)
     largest = field.abs().amax((2, 3, 4), keepdim=True).clamp_min(1e-8)
-    field *= magnitude.to(device, non_blocking=True)[..., None, None, None] / largest
+    field *= send(magnitude, device)[..., None, None, None] / largest
     field -= field.mean((2, 3, 4), keepdim=True)
     return field.expand(-1, -1, *patch_size)
 
@@ -37,7 +38,7 @@ def smooth_periodically(noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tenso
     """
     rows = noise.flatten(0, 1)
     widths = sigma.flatten()
-    z, y, x = (_circulant(widths, size).to(rows.device, non_blocking=True) for size in rows.shape[1:])
+    z, y, x = (send(_circulant(widths, size), rows.device) for size in rows.shape[1:])
     rows = y[:, None] @ (rows @ x.mT[:, None])
     return (z @ rows.flatten(2)).view_as(noise)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from autoseg.augment._rows import change_channels
+from autoseg.augment._rows import change_channels, send
 
 MakeMatrices = Callable[[torch.Tensor, int], torch.Tensor]
 
@@ -24,7 +24,7 @@ def filter_channels(
 
     def change(rows: torch.Tensor) -> torch.Tensor:
         z, y, x = (
-            make_matrices(chosen[:, axis], size).to(rows.device, non_blocking=True)
+            send(make_matrices(chosen[:, axis], size), rows.device)
             for axis, size in enumerate(rows.shape[1:])
         )
         rows = y[:, None] @ (rows @ x.mT[:, None])

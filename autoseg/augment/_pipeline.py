@@ -83,6 +83,29 @@ class Pipeline:
             images, classes = (crop_centre(part, tuple(patch_size)).contiguous() for part in (images, classes))
             return images, classes.masked_fill_(classes == OUTSIDE_CLASS, 0)
 
+    def apply_by_name(
+        self, images: torch.Tensor, classes: torch.Tensor, parameters: BatchParameters, patch_size: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, list[list[str]]]:
+        """Do the same step by step, and return too what changed each sample, by name; slow, for pictures."""
+        size = tuple(patch_size)
+        names: list[list[str]] = [[] for _ in range(len(images))]
+        mirrored = self._folded_flags(parameters)
+        for index, (step, drawn) in enumerate(zip(self._steps, parameters)):
+            before = [crop_centre(part, size).clone() for part in (images, classes)]
+            images, classes = step.augmentation.apply(images, classes, drawn)
+            for sample, own in enumerate(names):
+                pairs = zip(before, (crop_centre(images, size), crop_centre(classes, size)))
+                changed = not all(torch.equal(old[sample], new[sample]) for old, new in pairs)
+                if index == self._larger:
+                    changed = bool(drawn["applied"][sample])
+                own += [step.name] * (changed or (index == self._mirror and bool(mirrored[sample])))
+        return *self.apply(images, classes, (), patch_size), names
+
+    def _folded_flags(self, parameters: BatchParameters) -> torch.Tensor:
+        if self._larger is None or self._mirror is None:
+            return torch.zeros(0)
+        return parameters[self._larger]["mirrored"].any(1)
+
     def _find_foldable_mirror(self) -> int | None:
         if self._larger is None:
             return None

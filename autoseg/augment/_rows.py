@@ -19,7 +19,7 @@ def change_samples(
     """
     rows = applied.nonzero().flatten()
     if len(rows):
-        chosen = [parameter[rows].to(images.device, non_blocking=True) for parameter in parameters]
+        chosen = [send(parameter[rows], images.device) for parameter in parameters]
         part = take_rows(images, rows)
         changed = change(part, *chosen)
         if changed is not part or not is_run(rows):
@@ -53,7 +53,7 @@ def take_rows(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Return the ``rows`` of ``values``, ascending indices on the CPU; a view where they follow one another."""
     if is_run(rows):
         return values.narrow(0, int(rows[0]), len(rows))
-    return values.index_select(0, rows.to(values.device, non_blocking=True))
+    return values.index_select(0, send(rows, values.device))
 
 
 def put_rows(values: torch.Tensor, rows: torch.Tensor, new: torch.Tensor) -> None:
@@ -61,7 +61,13 @@ def put_rows(values: torch.Tensor, rows: torch.Tensor, new: torch.Tensor) -> Non
     if is_run(rows):
         values.narrow(0, int(rows[0]), len(rows)).copy_(new)
     else:
-        values.index_copy_(0, rows.to(values.device, non_blocking=True), new)
+        values.index_copy_(0, send(rows, values.device), new)
+
+
+def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return small ``values`` from the CPU on the device. From pageable memory a copy might wait for the device."""
+    pinned = values.pin_memory() if device.type == "cuda" else values
+    return pinned.to(device, non_blocking=True)
 
 
 def is_run(rows: torch.Tensor) -> bool:

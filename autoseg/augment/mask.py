@@ -7,6 +7,7 @@ import torch
 
 from autoseg.augment import Parameters
 from autoseg.augment._draw import Indices
+from autoseg.augment._rows import send
 from autoseg.data.labels import OUTSIDE_CLASS
 from autoseg.documents import Document
 
@@ -34,6 +35,6 @@ def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -
     masked = parameters["masked"]
     if masked.any():
         outside = (classes == OUTSIDE_CLASS)[:, None]
-        here = masked[:, :, None, None, None].to(images.device, non_blocking=True)
+        here = send(masked[:, :, None, None, None], images.device)
         images.masked_fill_(outside & here, 0)
     return images, classes

@@ -7,7 +7,7 @@ from pydantic import AfterValidator
 
 from autoseg.augment import Parameters
 from autoseg.augment._draw import Probability, draw_flags, draw_integers
-from autoseg.augment._rows import change_channels
+from autoseg.augment._rows import change_channels, send
 from autoseg.documents import Document
 
 COMMUTES_WITH_MIRRORING = True
@@ -57,7 +57,7 @@ def _filter(rows: torch.Tensor, size: int) -> torch.Tensor:
     """Return medians like ``scipy.ndimage.median_filter``: edges are reflected, and of even counts the upper one."""
     padded = rows
     for axis in (1, 2, 3):
-        padded = padded.index_select(axis, _reflect_edges(rows.shape[axis], size).to(rows.device, non_blocking=True))
+        padded = padded.index_select(axis, send(_reflect_edges(rows.shape[axis], size), rows.device))
     windows = padded.unfold(1, size, 1).unfold(2, size, 1).unfold(3, size, 1)
     result = torch.empty_like(rows)
     slices = max(PART_SIZE // (size**3 * rows[0, 0].numel()), 1)

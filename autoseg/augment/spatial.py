@@ -14,7 +14,7 @@ from autoseg.augment import Parameters
 from autoseg.augment._draw import Axes, PositiveRange, Probability, Range, draw_flags, draw_uniform, select_axes
 from autoseg.augment._elastic import make_displacements
 from autoseg.augment._noise import draw_seeds
-from autoseg.augment._rows import copy_mirrored, put_rows, take_rows
+from autoseg.augment._rows import copy_mirrored, put_rows, send, take_rows
 from autoseg.augment._sampling import sample_classes, sample_images
 from autoseg.documents import Document
 
@@ -143,14 +143,14 @@ def make_positions(parameters: Parameters, source: torch.Tensor) -> torch.Tensor
     """
     patch_size = tuple(parameters["patch_size"][0].tolist())
     half = torch.tensor(source.shape[-3:]) / 2
-    columns = (parameters["matrix"] / half[:, None]).flip(1).to(source.device, non_blocking=True)
-    signs = torch.where(parameters["mirrored"], -1.0, 1.0).to(source.device, non_blocking=True)
+    columns = send((parameters["matrix"] / half[:, None]).flip(1), source.device)
+    signs = send(torch.where(parameters["mirrored"], -1.0, 1.0), source.device)
     z, y, x = (_term(columns[:, :, axis] * signs[:, axis, None], axis, size) for axis, size in enumerate(patch_size))
     positions = z + (y + x)
     rows = parameters["deformed"].nonzero().flatten()
     if len(rows):
         field = _displacements(parameters, rows, source.device)
-        index = rows.to(source.device, non_blocking=True)
+        index = send(rows, source.device)
         for axis in range(3):
             own = columns[index][:, :, axis, None, None, None]
             positions.index_add_(0, index, field[:, axis, None] * own)

@@ -56,6 +56,9 @@ def plan(
         Optional[tuple[str, str]],  # noqa: UP045
         typer.Option("--diff", help="Only show what differs between two existing plans (names, or paths)."),
     ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write a picture of augmented patches beside each plan.")
+    ] = False,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -85,7 +88,16 @@ def plan(
         return
     found = find_dataset(dataset, place, strict=False)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channels, in {found.folder}")
-    _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
+    plans = _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
+    if preview:
+        _write_previews(plans, place, num_workers(workers))
+
+
+def _write_previews(plans: "Sequence[Plan]", place: "Workspace", workers: int) -> None:
+    from autoseg.launch.prepare import preview
+
+    for one in plans:
+        console().print(f"wrote {preview(one, place, num_workers=workers)}", soft_wrap=True)
 
 
 def _show(explain: str | None, diff: tuple[str, str] | None, dataset: str | None, workspace: Path | None) -> None:
@@ -121,7 +133,7 @@ def _memory_gb(option: str | None) -> float | None:
 
 def _prepare(
     dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, workers: int
-) -> None:
+) -> "list[Plan]":
     from autoseg.launch.prepare import distinct_preprocessing, measure, preprocess
 
     out = console()
@@ -138,6 +150,7 @@ def _prepare(
     _print_written(dataset.name, plans, place, "fingerprint.json, splits.json, problems.json")
     train = f"autoseg_train -d {dataset.name} -a {plans[0].name} -f 0"
     out.print(f"next: {train if preprocess_too else f'autoseg_plan -d {dataset.name}'}")
+    return plans
 
 
 def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanRequest") -> None:
@@ -154,11 +167,15 @@ def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanReque
 def _make_plans(fingerprint: "Fingerprint", place: "Workspace", request: "PlanRequest") -> "list[Plan]":
     """Make the plans and print them, and why others were skipped."""
     from autoseg.launch.prepare import make_plans
+    from autoseg.plan.sides import mirroring_warnings
 
     with progress_bar("planning", None):
         plans, refused = make_plans(fingerprint, place, request)
     out = console()
     out.print(plans_table(plans, fingerprint))
+    for one in plans:
+        for warning in mirroring_warnings(one):
+            out.print(f"warning: {warning}", markup=False, soft_wrap=True)
     for reason in dict.fromkeys(refused.values()):
         names = ", ".join(name for name, text in refused.items() if text == reason)
         out.print(f"skipped {names}: {reason}", markup=False)

@@ -48,11 +48,14 @@ def train(
     from autoseg.data.dataset import find_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device, open_fold
+    from autoseg.plan.sides import mirroring_warnings
 
     place = open_workspace(workspace)
     this_run = open_fold(place, find_dataset(dataset, place), plan, fold)
     chosen = choose_device(device)
     _announce(this_run, chosen)
+    for warning in mirroring_warnings(this_run.plan):
+        console().print(f"warning: {warning}", markup=False, soft_wrap=True)
     _train_and_validate(this_run, chosen, num_workers(workers), augment_device.value)
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
 

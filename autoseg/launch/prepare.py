@@ -20,7 +20,8 @@ from autoseg.plan.planner import make_plan
 from autoseg.plan.recipe import find_recipe, flat_name, recipe_names
 from autoseg.plan.spacing import choose_grid
 from autoseg.plan.variant import make_variant
-from autoseg.preprocess.store import preprocess_dataset, preprocessing_digest
+from autoseg.preprocess.store import CaseStore, preprocess_dataset, preprocessing_digest
+from autoseg.train.preview import write_preview
 from autoseg.train.state import training_digest
 
 DEFAULT_ARCHITECTURES = ("unet", "nnunet", "attention_unet", "unetr")
@@ -208,6 +209,18 @@ def preprocess(
     for digest, plan in distinct_preprocessing(plans).items():
         folder = workspace.preprocessed(dataset.name, digest)
         preprocess_dataset(dataset, plan, folder, num_workers=num_workers, on_case=on_case)
+
+
+def preview(plan: Plan, workspace: Workspace, *, num_workers: int) -> Path:
+    """Write a picture of the plan's augmented patches beside the plan, and return where.
+
+    Raises:
+        TrainingError: no case is preprocessed.
+    """
+    path = workspace.plan(plan.dataset.name, plan.name).with_suffix(".augmentation.png")
+    store = CaseStore(workspace.preprocessed(plan.dataset.name, preprocessing_digest(plan)))
+    write_preview(plan, store, path, num_workers=num_workers)
+    return path
 
 
 def distinct_preprocessing(plans: Sequence[Plan]) -> dict[str, Plan]:

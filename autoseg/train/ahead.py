@@ -2,12 +2,17 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
+from autoseg.documents import read_document
+from autoseg.errors import DocumentError
+from autoseg.train.device import RunRecord
 from autoseg.train.loader import Batch
 
 Place = Literal["device", "cpu"]
@@ -62,12 +67,43 @@ def _on_own_stream(batches: BatchStream, prepare: Prepare, device: torch.device)
             yield batch
 
 
-def choose_place(measure: Callable[[Place], float]) -> tuple[Place, str]:
-    """Return the place with fewer seconds an iteration, and a sentence that says so."""
+def find_place(
+    wanted: AugmentDevice, before: Place | None, device: torch.device, measure: Callable[[Place], float]
+) -> tuple[Place, str]:
+    """Return where batches are augmented, and a sentence that says why.
+
+    ``auto`` is where it was ``before`` if a training goes on, so that its images stay the same; else, on a CUDA device,
+    where an iteration takes fewer seconds; else the device.
+    """
+    if wanted != "auto":
+        return wanted, f"augmenting on the {wanted}, as asked for"
+    if before is not None:
+        return before, f"augmenting on the {before}, as before"
+    if device.type != "cuda":
+        return "device", "augmenting on the device"
     seconds: dict[Place, float] = {place: measure(place) for place in ("device", "cpu")}
     place: Place = min(seconds, key=lambda one: seconds[one])
     figures = ", ".join(f"{1e3 * value:.1f} ms an iteration on the {name}" for name, value in seconds.items())
     return place, f"augmenting on the {place}: measured {figures}"
+
+
+def previous_place(run_folder: Path) -> Place | None:
+    """Return where the batches of a run were augmented, or None if its record cannot be read."""
+    try:
+        return read_document(run_folder / "run.json", RunRecord).augmented_on
+    except DocumentError:
+        return None
+
+
+@contextmanager
+def kept_buffers(network: nn.Module) -> Iterator[None]:
+    """Put the network's buffers, such as running statistics, back as they were."""
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, value in network.named_buffers():
+            value.copy_(before[name])
 
 
 def time_iterations(batches: Iterator[Batch], step: Callable[[Batch], object], device: torch.device) -> float:

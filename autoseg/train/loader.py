@@ -258,9 +258,8 @@ def _empty_rim(image: NDArray[np.float32], classes: NDArray[np.int16], size: Vox
     """Return the middle of ``size`` of a sample's arrays, and set what lies around it to what is outside an image."""
     middle = tuple(slice((whole - part) // 2, (whole - part) // 2 + part) for whole, part in zip(classes.shape, size))
     for axis, part in enumerate(middle):
-        inner = middle[:axis]  # what was set already is left out
         for rim in (slice(None, part.start), slice(part.stop, None)):
-            where = (*inner, rim)
+            where: Box = (*middle[:axis], rim)  # what was set already is left out
             image[(slice(None), *where)] = 0
             classes[where] = OUTSIDE_CLASS
     return middle

@@ -18,12 +18,20 @@ from torch import nn
 
 from autoseg.augment._pipeline import Pipeline
 from autoseg.data.splits import Fold
-from autoseg.documents import read_document, write_document
-from autoseg.errors import DocumentError, TrainingError
+from autoseg.documents import write_document
+from autoseg.errors import TrainingError
 from autoseg.losses._deep_supervision import build_loss
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.store import CaseStore, remove_stale
-from autoseg.train.ahead import AugmentDevice, Place, choose_place, stay_ahead, time_iterations
+from autoseg.train.ahead import (
+    AugmentDevice,
+    Place,
+    find_place,
+    kept_buffers,
+    previous_place,
+    stay_ahead,
+    time_iterations,
+)
 from autoseg.train.device import (
     DTYPES,
     Precision,
@@ -40,6 +48,7 @@ from autoseg.train.interruption import StopFlag, catch_signals
 from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, open_pool, stream_batches
 from autoseg.train.log import EpochReport, IterationReport, OnEvent, Phase, TrainingLog, make_record
 from autoseg.train.optimization import learning_rate, set_learning_rate
+from autoseg.train.scores import count_voxels, pseudo_dice
 from autoseg.train.state import (
     Checkpoint,
     TrainState,
@@ -119,7 +128,10 @@ def train_fold(
                 restore_state(state, checkpoint)
             record = make_run_record(device, setup.precision, state.network, num_workers)
             cache = CaseCache(store)
-            place, reason = find_place(augment_device, run_folder, state, setup, fold, cache, pool)
+            before = previous_place(run_folder) if state.epoch else None
+            place, reason = find_place(
+                augment_device, before, device, lambda place: _time_place(place, state, setup, fold, cache, pool)
+            )
             write_document(run_folder / "run.json", record.model_copy(update={"augmented_on": place}))
             batches = make_batches(setup, state.epoch, fold, cache, pool, place=place)
             log = TrainingLog(run_folder, state.history)
@@ -159,53 +171,6 @@ def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFl
     )
 
 
-def find_place(
-    wanted: AugmentDevice,
-    run_folder: Path,
-    state: TrainState,
-    setup: Setup,
-    fold: Fold,
-    cache: CaseCache,
-    pool: ThreadPoolExecutor,
-) -> tuple[Place, str]:
-    """Return where batches are augmented, and a sentence that says why.
-
-    ``auto`` is where it was before if the training goes on; else on a CUDA device what takes less time, in iterations
-    after which everything is as before; else the device.
-    """
-    if wanted != "auto":
-        return wanted, f"augmenting on the {wanted}, as asked for"
-    if state.epoch and (before := _previous_place(run_folder)):
-        return before, f"augmenting on the {before}, as before"
-    if setup.device.type != "cuda" or not setup.plan.training.augmentation:
-        return "device", "augmenting on the device"
-
-    def measure(place: Place) -> float:
-        with closing(make_batches(setup, 0, fold, cache, pool, place=place).training) as batches:
-            return time_iterations(batches, lambda batch: _try_step(state, setup, batch), setup.device)
-
-    buffers = {name: value.clone() for name, value in state.network.named_buffers()}
-    with seeded_epoch(setup.plan.training.seed, 0, setup.device):
-        found = choose_place(measure)
-    for name, value in state.network.named_buffers():
-        value.copy_(buffers[name])
-    return found
-
-
-def _previous_place(run_folder: Path) -> Place | None:
-    try:
-        return read_document(run_folder / "run.json", RunRecord).augmented_on
-    except DocumentError:
-        return None
-
-
-def _try_step(state: TrainState, setup: Setup, batch: Batch) -> None:
-    """Do the work of a step, but change no weight."""
-    images, classes = _move(batch, setup)
-    setup.loss(_compute_logits(state.network, images, setup), classes).backward()
-    state.network.zero_grad(set_to_none=True)
-
-
 def make_batches(
     setup: Setup,
     first_epoch: int,
@@ -241,8 +206,8 @@ def make_batches(
         stream_batches(*stream, cache, pool, pin_memory=pinned)
         for stream in ((to_train, training), (to_validate, validation))
     )
-    ahead = (stay_ahead(stream, lambda batch: Batch(*_move(batch, setup), None), setup.device) for stream in streams)
-    return Batches(*ahead, num_validation)
+    train, validate = (stay_ahead(one, lambda it: Batch(*_move(it, setup), None), setup.device) for one in streams)
+    return Batches(train, validate, num_validation)
 
 
 def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Path, log: TrainingLog) -> None:
@@ -358,32 +323,6 @@ def run_validation(
     return loss.item() / iterations if iterations else None, dice, waiting
 
 
-def count_voxels(
-    logits: torch.Tensor, classes: torch.Tensor, membership: torch.Tensor, *, overlapping: bool
-) -> torch.Tensor:
-    """Return int64 (regions, 3): voxels that are truly, falsely, and falsely not predicted; ignored ones do not count.
-
-    ``logits`` is (B, outputs, Z, Y, X), with an output a region if these overlap, else a class; ``classes`` is
-    (B, Z, Y, X); ``membership`` is bool (regions, classes).
-    """
-    known = classes >= 0
-    reference_classes = classes.clamp(min=0).long()
-    predicted_classes = None if overlapping else logits.argmax(1)
-    rows = []
-    for region, members in enumerate(membership):
-        predicted = logits[:, region] > 0 if predicted_classes is None else members[predicted_classes]
-        reference = members[reference_classes]
-        found, missed = predicted & known, ~predicted & known
-        rows.append(torch.stack([(found & reference).sum(), (found & ~reference).sum(), (missed & reference).sum()]))
-    return torch.stack(rows)
-
-
-def pseudo_dice(counts: torch.Tensor) -> list[float | None]:
-    """Return 2TP / (2TP + FP + FN) of each region, or None where the region is neither predicted nor there."""
-    triples: list[list[int]] = counts.tolist()
-    return [2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None for tp, fp, fn in triples]
-
-
 def _move(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
     """Bring a batch to the device, augment it there, and lay it out as the network wants it."""
     images = batch.images.to(setup.device, non_blocking=True)
@@ -403,6 +342,24 @@ def _compute_logits(network: nn.Module, images: torch.Tensor, setup: Setup) -> l
 
 def _scale(loss: torch.Tensor, state: TrainState) -> torch.Tensor:
     return loss if state.scaler is None else state.scaler.scale(loss)
+
+
+def _time_place(
+    place: Place, state: TrainState, setup: Setup, fold: Fold, cache: CaseCache, pool: ThreadPoolExecutor
+) -> float:
+    """Return the seconds of an iteration with augmentation at ``place``, in steps that change nothing."""
+
+    def step(batch: Batch) -> None:
+        images, classes = _move(batch, setup)
+        setup.loss(_compute_logits(state.network, images, setup), classes).backward()
+        state.network.zero_grad(set_to_none=True)
+
+    with (
+        closing(make_batches(setup, 0, fold, cache, pool, place=place).training) as batches,
+        seeded_epoch(setup.plan.training.seed, 0, setup.device),
+        kept_buffers(state.network),
+    ):
+        return time_iterations(batches, step, setup.device)
 
 
 def _next_batch(stream: Iterator[Batch]) -> tuple[Batch, float]:

@@ -15,6 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -177,23 +178,30 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure(options: argparse.Namespace) -> Iterator[Row]:
-    """Yield a row for each size, number of channels, classes and samples."""
+def measure(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
+    """Yield a row for each size, number of channels, classes and samples that is not ``done``."""
+    for size, channels, num_classes in product(options.sizes, options.channels, options.classes):
+        wanted = {"size": list(size), "channels": channels, "classes": num_classes}
+        have = [row["batch"] for row in done if wanted.items() <= row.items()]
+        missing = [batch for batch in options.batches if batch not in have]
+        theirs = peer_seconds(size, channels, num_classes, options) if missing else 0.0
+        for batch in missing:
+            yield {**wanted, **measure_row(size, channels, num_classes, batch, theirs, options)}
+
+
+def measure_row(
+    size: Size, channels: int, num_classes: int, batch: int, theirs: float, options: argparse.Namespace
+) -> Row:
+    """Return the figures of one row; batchgeneratorsv2 takes ``theirs`` seconds for a sample."""
     device = torch.device(options.device)
-    for size in options.sizes:
-        for channels in options.channels:
-            for num_classes in options.classes:
-                theirs = peer_seconds(size, channels, num_classes, options)
-                for batch in options.batches:
-                    num_batches = max(options.samples // batch, 4)
-                    own = time_autoseg(size, channels, num_classes, batch, num_batches, device)
-                    row = {"size": list(size), "channels": channels, "classes": num_classes, "batch": batch}
-                    row |= {"num_batches": num_batches, "autoseg_s": own, "batchgeneratorsv2_s": batch * theirs}
-                    row["ratio"] = batch * theirs / own
-                    if options.step:
-                        row["step_s"] = time_step(size, channels, num_classes, batch, device, options.repeats)
-                        row["share_of_step"] = own / row["step_s"]
-                    yield row
+    num_batches = max(options.samples // batch, 2)
+    own = time_autoseg(size, channels, num_classes, batch, num_batches, device)
+    row = {"batch": batch, "num_batches": num_batches, "autoseg_s": own, "batchgeneratorsv2_s": batch * theirs}
+    row["ratio"] = batch * theirs / own
+    if options.step:
+        row["step_s"] = time_step(size, channels, num_classes, batch, device, options.repeats)
+        row["share_of_step"] = own / row["step_s"]
+    return row
 
 
 def peer_seconds(size: Size, channels: int, num_classes: int, options: argparse.Namespace) -> float:
@@ -243,7 +251,6 @@ def write(rows: list[Row], options: argparse.Namespace) -> None:
         *("| " + " | ".join(cells(row)) + " |" for row in rows),
     ]
     (folder / f"{options.name}.md").write_text("\n".join(lines) + "\n")
-    print(f"mean ratio {ratio:.2f}; wrote {folder / options.name}.json and .md")
 
 
 def sizes(text: str) -> Size:
@@ -262,16 +269,19 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--step", action="store_true", help="time the network's step too; always on a GPU")
     parser.add_argument("--verbose", action="store_true", help="print the parts of batchgeneratorsv2's time")
+    parser.add_argument("--resume", action="store_true", help="measure only the rows that the files lack")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--name", default="augment", help="of the files")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.step = options.step or options.device != "cpu"
-    rows = []
-    for row in measure(options):
+    path = options.output / f"{options.name}.json"
+    rows = json.loads(path.read_text())["rows"] if options.resume else []
+    for row in measure(options, list(rows)):
         rows.append(row)
         print("  ".join(text.rjust(12) for text in cells(row)), flush=True)
-    write(rows, options)
+        write(rows, options)
+    print(f"wrote {path} and .md")
 
 
 if __name__ == "__main__":
