@@ -174,6 +174,9 @@ def claim_output(folder: Path, record: PredictionRecord, cases: Sequence[Case], 
             f"-o {folder}: {len(there)} segmentations are there already {by}, e.g. {there[0]}; name another folder, "
             f"or replace them with --overwrite"
         )
+    if before != record:
+        for target in targets:
+            target.unlink(missing_ok=True)  # else an interruption would leave both kinds under one record
     write_document(path, record)
 
 
