@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "export", "demo")
+EXPORT = ("onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3")
 VERSION = next(
     line.split('"')[1]
     for line in Path(__file__).with_name("autoseg").joinpath("__init__.py").read_text().splitlines()
@@ -38,8 +39,8 @@ setup(
         "plotly>=5.20",
     ],
     extras_require={
-        "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],
-        "test": ["pytest>=8", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6", "surface-distance>=0.1"],
+        "export": [*EXPORT],
+        "test": [*EXPORT, "pytest>=8", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6", "surface-distance>=0.1"],
     },
     entry_points={"console_scripts": [f"autoseg_{name} = autoseg.cli.{name}:main" for name in COMMANDS]},
 )

@@ -157,7 +157,7 @@ def claim_output(folder: Path, record: PredictionRecord, cases: Sequence[Case], 
     So a second call can go on from where the first one stopped, and never mixes two models.
 
     Raises:
-        WorkspaceError: segmentations of these cases, made otherwise, are there and are not to be replaced; or the folder
+        WorkspaceError: segmentations of these cases, made otherwise, are there and may not be replaced; or the folder
             is that of the images, or not a folder.
     """
     if folder.exists() and not folder.is_dir():

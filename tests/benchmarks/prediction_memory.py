@@ -87,8 +87,8 @@ def page(rows: list[dict[str, object]]) -> str:
     """Return the table as Markdown."""
     lines = [
         "# Host memory of a prediction\n",
-        "Made by `tests/benchmarks/prediction_memory.py`: one case from file to file, resampled along z both ways (1 to "
-        f"1.05 mm), patch {' x '.join(map(str, PATCH))}, a network of one convolution, on the CPU. The peak is that "
+        "Made by `tests/benchmarks/prediction_memory.py`: one case from file to file, resampled along z both ways (1 "
+        f"to 1.05 mm), patch {' x '.join(map(str, PATCH))}, a network of one convolution, on the CPU. The peak is that "
         "of the whole process, torch included. The times are of a machine that was busy otherwise.\n",
         "| classes | image (z, y, x) | peak | all logits at once would be | seconds |\n|---|---|---|---|---|",
     ]

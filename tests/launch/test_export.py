@@ -124,7 +124,9 @@ def test_the_folder_is_whole_and_checked(exported: Path) -> None:
 @pytest.mark.parametrize("direction", [
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
 ])  # fmt: skip
-def test_the_script_segments_like_autoseg(script: ModuleType, exported: Path, place: Workspace, tmp_path, direction) -> None:
+def test_the_script_segments_like_autoseg(
+    script: ModuleType, exported: Path, place: Workspace, tmp_path: Path, direction: tuple[float, ...]
+) -> None:
     source = read_image([next(iter((place.raw).glob("*/imagesTs/*")))])
     array = np.pad(source.array, [(0, 0), (2, 1), (0, 3), (0, 0)])
     spacing = source.geometry.spacing
