@@ -27,6 +27,7 @@ setup(
         "numpy>=1.26",
         "scipy>=1.11",
         "SimpleITK>=2.3",
+        "nibabel>=5.1",
         "monai>=1.4",
         "einops>=0.7",
         "blosc2>=3.0",
@@ -40,7 +41,15 @@ setup(
     ],
     extras_require={
         "export": [*EXPORT],
-        "test": [*EXPORT, "pytest>=8", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6", "surface-distance>=0.1"],
+        "test": [
+            *EXPORT,
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "scikit-learn>=1.3",
+            "scikit-image>=0.22",
+            "batchgeneratorsv2==0.3.6",
+            "surface-distance>=0.1",
+        ],
     },
     entry_points={"console_scripts": [f"autoseg_{name} = autoseg.cli.{name}:main" for name in COMMANDS]},
 )

@@ -28,7 +28,19 @@ class DatasetError(AutosegError):
 
 
 class VolumeError(AutosegError):
-    """An image or label file cannot be read, or does not hold what it should."""
+    """An image or label file cannot be read, or does not hold what it should.
+
+    Attributes:
+        where: the file.
+        found: what is wrong with it.
+        remedy: what the user can do.
+        kind: the sort of problem, one of ``autoseg.data.problems.KINDS``.
+    """
+
+    def __init__(self, where: object, found: str, remedy: str, *, kind: str = "unreadable file") -> None:
+        """Make the message ``where: found; remedy``."""
+        super().__init__(f"{where}: {found}; {remedy}")
+        self.where, self.found, self.remedy, self.kind = str(where), found, remedy, kind
 
 
 class DocumentError(AutosegError):

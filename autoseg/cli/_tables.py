@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autoseg.compare.summary import Summary
+    from autoseg.data.problems import Problems
 
 
 def metrics_table(mean: Mapping[str, Mapping[str, float | None]], title: str) -> Any:
@@ -18,6 +19,21 @@ def metrics_table(mean: Mapping[str, Mapping[str, float | None]], title: str) ->
         table.add_column(metric.replace("_", " "), justify="right")
     for region, values in mean.items():
         table.add_row(region, *(_number(values.get(metric)) for metric in metrics))
+    return table
+
+
+def problems_table(problems: "Problems") -> Any:
+    """Return a table of what is wrong or doubtful in a dataset, one row a problem, wrapped to the width there is."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for title, ratio in (("case or file", 2), ("found", 4), ("what to do", 3)):
+        table.add_column(title, ratio=ratio, overflow="fold")
+    for problem in problems.problems:
+        where = problem.file or problem.case or "the dataset"
+        table.add_row(problem.severity, escape(where), escape(problem.found), escape(problem.remedy))
     return table
 
 

@@ -12,6 +12,7 @@ from autoseg.cli._progress import progress_bar
 
 if TYPE_CHECKING:
     from autoseg.data.dataset import Dataset
+    from autoseg.data.problems import Problems
     from autoseg.data.workspace import Workspace
     from autoseg.fingerprint.fingerprint import Fingerprint
     from autoseg.launch.prepare import PlanRequest
@@ -34,7 +35,9 @@ def plan(
         typer.Option("--set", help="KEY=VALUE of the plan, e.g. training.epochs=20; repeat. Needs --name."),
     ] = None,
     name: Annotated[Optional[str], typer.Option("--name", help="Name of the new plan.")] = None,  # noqa: UP045
-    downsample: Annotated[float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")] = 1.0,
+    downsample: Annotated[
+        float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")
+    ] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
@@ -58,7 +61,7 @@ def plan(
     if holds_fingerprint_only(folder):
         _plan_from_fingerprint(folder, place, request)
         return
-    found = find_dataset(dataset, place)
+    found = find_dataset(dataset, place, strict=False)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channels, in {found.folder}")
     _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
 
@@ -86,14 +89,16 @@ def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, 
 
     out = console()
     with progress_bar("checking and measuring", len(dataset.cases)) as advance:
-        fingerprint, splits = measure(dataset, place, num_workers=workers, on_case=advance)
+        fingerprint, splits = measure(
+            dataset, place, num_workers=workers, on_case=advance, on_problems=_print_problems
+        )
     _print_fingerprint(fingerprint, len(splits.folds))
     plans = _make_plans(fingerprint, place, request)
     if preprocess_too:
         total = len(dataset.cases) * len(distinct_preprocessing(plans))
         with progress_bar("preprocessing", total) as advance:
             preprocess(dataset, plans, place, num_workers=workers, on_case=advance)
-    _print_written(dataset.name, plans, place, "fingerprint.json, splits.json")
+    _print_written(dataset.name, plans, place, "fingerprint.json, splits.json, problems.json")
     command = f"autoseg_train -d {dataset.name} -a {plans[0].name} -f 0" if preprocess_too else f"autoseg_plan -d {dataset.name}"
     out.print(f"next: {command}")
 
@@ -123,6 +128,17 @@ def _make_plans(fingerprint: "Fingerprint", place: "Workspace", request: "PlanRe
     return plans
 
 
+def _print_problems(problems: "Problems") -> None:
+    """Print what the checks found, worst first: one block a problem, since its three texts are long."""
+    if not problems.problems:
+        return
+    from autoseg.cli._tables import problems_table
+
+    out = console()
+    out.print(f"checked: {problems.errors} errors and {problems.warnings} warnings, worst first")
+    out.print(problems_table(problems))
+
+
 def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
     import numpy as np
 
@@ -130,7 +146,7 @@ def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
     shape = np.median([case.shape for case in fingerprint.cases], axis=0)
     orientations = sorted({case.orientation for case in fingerprint.cases})
     console().print(
-        f"checked: no problems; median {_times(shape)} voxels of {_times(spacing)} mm (z, y, x); "
+        f"checked: no errors; median {_times(shape)} voxels of {_times(spacing)} mm (z, y, x); "
         f"stored as {', '.join(orientations)}; {num_folds} folds",
         markup=False,
     )

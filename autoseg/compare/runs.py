@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from autoseg.data.workspace import Workspace
 from autoseg.errors import WorkspaceError, nearest
+from autoseg.plan.plan import RESERVED_NAMES
 
 State = Literal["finished", "not scored", "not finished", "not started", "unreadable"]
 Values = dict[str, dict[str, float | None]]
@@ -113,7 +114,7 @@ def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = ()) -> 
     runs += _absent_folds(runs)
     runs.sort(key=lambda run: (chosen.index(run.plan), run.fold))
     made = sorted(
-        path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in ("fingerprint", "splits")
+        path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in RESERVED_NAMES
     )
     return Runs(dataset, tuple(runs), () if plans else tuple(name for name in made if name not in folders))
 

@@ -10,7 +10,8 @@ Box = tuple[slice, slice, slice]
 
 
 def nonzero_box(array_czyx: NDArray[Any]) -> Box:
-    """Return the smallest box (z, y, x) that holds every voxel at which a channel is not 0; the whole image where there is none.
+    """Return the smallest box (z, y, x) that holds every voxel at which a channel is not 0; the whole image where there
+    is none.
 
     Filling the holes of the mask does not change its box, so this is also the box of ``nonzero_mask``.
     """
@@ -23,7 +24,8 @@ def nonzero_box(array_czyx: NDArray[Any]) -> Box:
 def nonzero_mask(array_czyx: NDArray[Any]) -> NDArray[np.bool_]:
     """Return the mask (Z, Y, X) of voxels at which a channel is not 0, with its holes filled."""
     mask: NDArray[np.bool_] = (array_czyx != 0).any(axis=0)
-    return ndimage.binary_fill_holes(mask)
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(mask)
+    return filled
 
 
 def _extent(array: NDArray[Any], axis: int) -> slice:

@@ -1,62 +1,72 @@
 """Finding a dataset by name or path, and the images of a folder for prediction."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from autoseg.data.cases import Case, Dataset, dataset_error
-from autoseg.data.layouts import CHANNEL_FILE, NUMBERED_FOLDER, channel_problem, dataset_name, list_volumes, recognise
-from autoseg.data.volumes import FILE_ENDINGS
+from autoseg.data.cases import Case, Dataset
+from autoseg.data.dicom import is_dicom_folder
+from autoseg.data.formats import FILE_ENDINGS, without_ending
+from autoseg.data.layouts import NUMBERED_FOLDER, dataset_name, recognise
+from autoseg.data.pairing import Files, list_images, number_channels, pair
+from autoseg.data.problems import dataset_error, make_problem
 from autoseg.data.workspace import Workspace
 from autoseg.errors import DatasetError, nearest
 
 __all__ = ["Case", "Dataset", "find_dataset", "find_folder", "find_images"]
 
 
-def find_dataset(name_or_path: str, workspace: Workspace) -> Dataset:
+def find_dataset(name_or_path: str, workspace: Workspace, *, strict: bool = True) -> Dataset:
     """Return the dataset ``name_or_path``, with its files paired and its labels read; no volume is opened.
 
-    It is looked up as ``raw/NAME``, then as ``raw/DatasetNNN_NAME`` and ``$nnUNet_raw/DatasetNNN_NAME`` (by its name, its number or
-    both), then as a path to a folder.
+    It is looked up as ``raw/NAME``, then as ``raw/DatasetNNN_NAME`` and ``$nnUNet_raw/DatasetNNN_NAME`` (by its name,
+    its number or both), then as a path to a folder.
+
+    Args:
+        name_or_path: of the dataset.
+        workspace: where it is looked up.
+        strict: whether errors of single files are raised; else they stand in the dataset's ``problems``.
 
     Raises:
         DatasetError: there is no such dataset, the name is ambiguous, or the dataset has mistakes (all in one message).
     """
-    return recognise(find_folder(name_or_path, workspace))
+    dataset = recognise(find_folder(name_or_path, workspace))
+    if strict and any(problem.severity == "error" for problem in dataset.problems):
+        raise dataset_error(dataset.folder, dataset.problems)
+    return dataset
 
 
-def find_images(folder: Path, channels: tuple[str, ...]) -> tuple[Case, ...]:
-    """Return the cases of a folder of images without labels: CASE_0000.ext, CASE_0001.ext, ...; a single channel may also be CASE.ext.
+def find_images(source: Path, channels: tuple[str, ...]) -> tuple[Case, ...]:
+    """Return the cases of a folder of images without labels, or the one of a single file.
+
+    CASE_0000.ext, CASE_0001.ext and so on are the channels of a case, CASE.ext has all of them (a 4-D file where there
+    are several), and a folder of DICOM slices is an image like a file. ``source`` may be such a file or folder itself.
 
     Raises:
         DatasetError: there is no such folder, no image, or a case with missing or surplus channels.
     """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; name the folder that holds the images")
-    found: dict[str, dict[int, Path]] = {}
-    problems = []
-    for name, number, path in _channel_files(folder, len(channels)):
-        if number in found.setdefault(name, {}):
-            problems.append(f"{path}: {found[name][number].name} is the same channel of the same case")
-        found[name][number] = path
-    problems += [p for name, files in found.items() if (p := channel_problem(name, files, len(channels)))]
-    if not found:
-        problems.append(f"no images; expected CASE_0000 and so on, ending in {', '.join(FILE_ENDINGS)}")
+    if not source.exists():
+        raise DatasetError(f"{source}: no such folder; name the folder that holds the images")
+    images = _images_of(source)
+    cases, problems = pair(number_channels(images, (), len(channels)), None, len(channels))
+    if not images:
+        found = (
+            f"no images; expected CASE_0000 and so on, ending in {', '.join(FILE_ENDINGS)}, or folders of DICOM slices"
+        )
+        problems.append(make_problem("dataset", found, "name the folder that holds the images"))
     if problems:
-        raise dataset_error(folder, [f"{problem} (channels: {', '.join(channels)})" for problem in problems])
-    return tuple(Case(name, tuple(files[n] for n in range(len(channels))), None) for name, files in sorted(found.items()))
+        error = dataset_error(source, problems)
+        raise DatasetError(f"{error} (channels: {', '.join(channels)})")
+    return tuple(cases)
 
 
-def _channel_files(folder: Path, num_channels: int) -> Iterator[tuple[str, int, Path]]:
-    """Yield case name, channel number and path of each volume.
-
-    With a single channel a number at the end belongs to the name (scan_0042), unless a sibling ends in _0000.
-    """
-    volumes = list_volumes(folder)
-    for stem, paths in volumes.items():
-        match = CHANNEL_FILE.fullmatch(stem)
-        numbered = match and (num_channels > 1 or f"{match.group(1)}_0000" in volumes)
-        for path in paths:
-            yield (match.group(1), int(match.group(2)), path) if match and numbered else (stem, 0, path)
+def _images_of(source: Path) -> Files:
+    if is_dicom_folder(source):
+        return {source.resolve().name: [source]}
+    if source.is_dir():
+        return list_images(source)
+    name = without_ending(source.name)
+    if name is None:
+        raise DatasetError(f"{source}: has no known ending; known are {', '.join(FILE_ENDINGS)}")
+    return {name.removesuffix("_0000"): [source]}
 
 
 def find_folder(name: str, workspace: Workspace) -> Path:
@@ -73,7 +83,9 @@ def find_folder(name: str, workspace: Workspace) -> Path:
             return root / name
         matches = [folder for folder in _folders(root) if _is_called(folder, name)]
         if len(matches) > 1:
-            raise DatasetError(f"{name!r} is ambiguous in {root}: {', '.join(m.name for m in matches)}; name one of these in full")
+            raise DatasetError(
+                f"{name!r} is ambiguous in {root}: {', '.join(m.name for m in matches)}; name one of these in full"
+            )
         if matches:
             return matches[0]
     if path.is_dir():
@@ -83,7 +95,9 @@ def find_folder(name: str, workspace: Workspace) -> Path:
 
 def _unknown(name: str, path: Path | None, roots: list[Path]) -> DatasetError:
     if path is not None:
-        return DatasetError(f"{path}: no such folder; -d takes the name of a dataset in {roots[0]} or the path of its folder")
+        return DatasetError(
+            f"{path}: no such folder; -d takes the name of a dataset in {roots[0]} or the path of its folder"
+        )
     known = sorted({dataset_name(folder) for root in roots for folder in _folders(root)})
     there = f"datasets there: {', '.join(known)}{nearest(name, known)}" if known else "there are no datasets there"
     return DatasetError(f"no dataset {name!r} in {' or '.join(str(root) for root in roots)}; {there}")

@@ -1,28 +1,26 @@
-"""What SimpleITK leaves undone for NIfTI files: noticing that one is cut short, and storing an oblique orientation exactly."""
+"""NIfTI-1 and NIfTI-2 files: voxels are read here, the grid by SimpleITK where it can.
 
-import gzip
-import itertools
-import struct
+SimpleITK fills the missing end of a shortened file with zeros, turns NaN into 0 and folds surfaces into volumes without
+a word, so voxels are not left to it.
+"""
+
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
+import nibabel
 import numpy as np
-from numpy.typing import NDArray
+from nibabel.spatialimages import HeaderDataError
 
-HEADER_BYTES = 352
-NIFTI1_HEADER_SIZE, NIFTI2_HEADER_SIZE = 348, 540
-SROW_OFFSET = 280
-MAX_ULPS = 2
+from autoseg.data.nifti_grid import Header, read_grid
+from autoseg.data.stored import DAMAGED, Stored, refuse_kind, volume_shape
+from autoseg.data.streams import read_head, read_numbers
+from autoseg.errors import VolumeError
 
-
-@dataclass(frozen=True)
-class _Header:
-    """The size of the header that a file declares, and of the whole file (bytes, uncompressed) as its header demands."""
-
-    size: int
-    file_bytes: int
+HEADER_CLASSES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
+MIN_OFFSET = {348: 352, 540: 544}
+MAX_GZIP_RATIO = 1100  # deflate packs at best 1032 to 1
+DAMAGES = (EOFError, zlib.error)
 
 
 def is_nifti(path: Path) -> bool:
@@ -30,101 +28,78 @@ def is_nifti(path: Path) -> bool:
     return path.name.endswith((".nii", ".nii.gz"))
 
 
-def find_defect(path: Path) -> str | None:
-    """Return what makes the NIfTI file ``path`` unreadable, or None.
-
-    SimpleITK fills the missing end of a shortened file with zeros and says nothing, so the length is compared here. A gzip file's
-    last four bytes are its uncompressed length; only where these disagree is the whole file unpacked and its checksum verified.
-    """
-    try:
-        header = _read_header(path)
-        if header.size == NIFTI2_HEADER_SIZE:
-            return "is a NIfTI-2 file, which SimpleITK cannot read; convert it to NIfTI-1"
-        if header.size != NIFTI1_HEADER_SIZE:
-            return "is no NIfTI file (it does not start with a NIfTI-1 header)"
-        if _is_gzip(path) and _declared_length(path) == header.file_bytes % 2**32:
-            return None
-        found = _unpacked_length(path)
-    except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
-        return f"is truncated or damaged ({error}); copy or download it again"
-    if found < header.file_bytes:
-        return f"is truncated: it holds {found} of {header.file_bytes} bytes (uncompressed); copy or download it again"
-    return None
-
-
-def store_direction(path: Path, direction: tuple[float, ...]) -> None:
-    """Rewrite the sform rows of the NIfTI-1 file ``path`` so that SimpleITK reads back ``direction`` to the last bit.
-
-    SimpleITK reads the columns of the sform (float32) and normalises them. It writes direction times spacing, rounded, whose
-    normalised column may differ by 1e-8. Neighbouring float32 numbers are tried until the column comes back equal; a direction that
-    did not come from a NIfTI file may have none, and keeps SimpleITK's rounding.
+def read_nifti(path: Path, *, as_float: bool) -> Stored:
+    """Read a NIfTI file.
 
     Args:
-        path: a little-endian file as SimpleITK writes it, replaced in place.
-        direction: nine numbers, row by row, in SimpleITK's (LPS) convention.
+        path: of the file.
+        as_float: whether to return float32; else the stored dtype, or float64 where the header scales it.
+
+    Raises:
+        VolumeError: it is damaged, or no real-valued volume.
     """
-    with _open(path) as file:
-        content = bytearray(file.read())
-    rows = np.frombuffer(content, dtype="<f4", count=12, offset=SROW_OFFSET).reshape(3, 4).copy()
-    to_ras = np.array([-1.0, -1.0, 1.0])
-    wanted = np.array(direction).reshape(3, 3) * to_ras[:, None]
-    for axis in range(3):
-        rows[:, axis] = _exact_column(rows[:, axis], wanted[:, axis])
-    content[SROW_OFFSET : SROW_OFFSET + 48] = rows.astype("<f4").tobytes()
-    path.write_bytes(gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content)
+    try:
+        header = read_header(path)
+        dtype = _number_type(header)
+        slope, intercept = header.get_slope_inter()
+    except (HeaderDataError, ValueError) as error:
+        raise VolumeError(path, f"has a damaged header ({error})", DAMAGED) from None
+    except DAMAGES as error:
+        raise VolumeError(path, f"is truncated or damaged ({error})", DAMAGED) from None
+    refuse_kind(path, len(dtype.names or "1"), is_complex=dtype.kind == "c")
+    if dtype.kind not in "fiu":
+        raise VolumeError(path, f"holds no numbers (type {dtype})", DAMAGED)
+    shape = volume_shape(_sizes(header), path)
+    is_scaled = slope is not None and (slope, intercept) != (1, 0)
+    offset = max(int(header["vox_offset"]), MIN_OFFSET[int(header["sizeof_hdr"])])
+    _check_size(path, offset, shape, dtype)
+    result = np.dtype(np.float32) if as_float else np.dtype(np.float64) if is_scaled else dtype.newbyteorder("=")
+    scaling = {"slope": float(slope), "intercept": float(intercept)} if is_scaled else {}
+    try:
+        array = read_numbers(path, offset=offset, count=int(np.prod(shape)), dtype=dtype, result=result, **scaling)
+    except DAMAGES as error:
+        raise VolumeError(path, f"is truncated or damaged ({error})", DAMAGED) from None
+    grid, remarks = read_grid(path, header, shape[1:])
+    return Stored(array.reshape(shape), grid, remarks)
 
 
-def _exact_column(column: NDArray[np.float32], wanted: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return float32 numbers near ``column`` that normalise to exactly ``wanted``, or ``column`` where there are none."""
-    options = [_neighbours(value) if target else [np.float32(0)] for value, target in zip(column, wanted)]
-    candidates = np.array(list(itertools.product(*options)), dtype=np.float32)
-    exact = candidates.astype(np.float64)
-    squares = exact**2
-    norms = np.sqrt(squares[:, 0] + squares[:, 1] + squares[:, 2])
-    matches = np.flatnonzero((exact / norms[:, None] == wanted).all(axis=1))
-    return candidates[matches[0]] if matches.size else column
+def read_header(path: Path) -> Header:
+    """Return the header of a NIfTI file.
+
+    Raises:
+        VolumeError: it does not start with one. EOFError, zlib.error: it is gzipped and damaged.
+    """
+    head = read_head(path, max(HEADER_CLASSES))
+    sizes = {order: int.from_bytes(head[:4], order) for order in ("little", "big")}
+    order, size = next(((o, s) for o, s in sizes.items() if s in HEADER_CLASSES), ("", 0))
+    if len(head) < 4 or size > len(head):
+        raise EOFError(f"it holds {len(head)} bytes")
+    if not order:
+        raise VolumeError(path, "is no NIfTI file (it does not start with a NIfTI header)", DAMAGED)
+    header: Header = HEADER_CLASSES[size](head[:size], endianness=order, check=False)
+    if header["magic"].item()[:3] not in (b"n+1", b"n+2"):
+        advice = "store it as a single .nii file"
+        raise VolumeError(path, f"is no single-file NIfTI (its magic is {header['magic'].item()!r})", advice)
+    return header
 
 
-def _neighbours(value: np.float32) -> list[np.float32]:
-    """Return ``value`` and the float32 numbers up to MAX_ULPS steps away, nearest first."""
-    options, above, below = [value], value, value
-    for _ in range(MAX_ULPS):
-        above, below = np.nextafter(above, np.float32(np.inf)), np.nextafter(below, np.float32(-np.inf))
-        options += [above, below]
-    return options
+def _number_type(header: Header) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = header.get_data_dtype()
+        return dtype
+    except KeyError:
+        raise HeaderDataError(f"number type {int(header['datatype'])} is unknown") from None
 
 
-def _read_header(path: Path) -> _Header:
-    with _open(path) as file:
-        head = file.read(HEADER_BYTES)
-    order = "<" if struct.unpack_from("<i", head)[0] in (NIFTI1_HEADER_SIZE, NIFTI2_HEADER_SIZE) else ">"
-    size = struct.unpack_from(order + "i", head)[0]
-    if size != NIFTI1_HEADER_SIZE:
-        return _Header(size, 0)
-    dimensions = struct.unpack_from(order + "8h", head, 40)
-    bits = struct.unpack_from(order + "h", head, 72)[0]
-    offset = struct.unpack_from(order + "f", head, 108)[0]
-    voxels = int(np.prod(dimensions[1 : 1 + max(dimensions[0], 0)], dtype=np.int64))
-    return _Header(size, int(offset) + voxels * bits // 8)
+def _sizes(header: Header) -> tuple[int, ...]:
+    dimensions = [int(size) for size in header["dim"]]
+    return tuple(dimensions[1 : 1 + dimensions[0]]) if 1 <= dimensions[0] <= 7 else ()
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if _is_gzip(path) else path.open("rb")
-
-
-def _is_gzip(path: Path) -> bool:
+def _check_size(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuse a header that promises more than the file can hold, before memory is asked for."""
+    needed, size = offset + int(np.prod(shape, dtype=np.float64)) * dtype.itemsize, path.stat().st_size
     with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _declared_length(path: Path) -> int:
-    with path.open("rb") as file:
-        file.seek(-4, 2)
-        return int.from_bytes(file.read(4), "little")
-
-
-def _unpacked_length(path: Path) -> int:
-    if not _is_gzip(path):
-        return path.stat().st_size
-    with gzip.open(path, "rb") as file:
-        return sum(len(chunk) for chunk in iter(lambda: file.read(1 << 20), b""))
+        most = size * MAX_GZIP_RATIO if file.read(2) == b"\x1f\x8b" else size
+    if needed > most:
+        raise VolumeError(path, f"is truncated: {size} bytes cannot hold the {needed} of its header", DAMAGED)

@@ -13,7 +13,8 @@ def map_cases(
 ) -> list[R]:
     """Return ``[function(item) for item in items]``, computed by ``num_workers`` threads.
 
-    The first error cancels what has not started, waits for what runs, and is raised. Ctrl-C cancels too and does not wait.
+    The first error cancels what has not started, waits for what runs, and is raised. Ctrl-C cancels too and does not
+    wait.
 
     Args:
         function: called once an item; must be safe to run in several threads.

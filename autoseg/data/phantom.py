@@ -54,7 +54,10 @@ def draw_phantom(size: int, rng: np.random.Generator) -> tuple[NDArray[np.int16]
     grid = _grid(geometry.shape)
     noise = _smooth_noise(geometry.shape, rng)
     image, body = _draw_body(grid, noise, rng)
-    liver = body & (_ellipsoid(grid, _jitter((0.1, -0.05, -0.35), 0.05, rng), _jitter((0.6, 0.45, 0.38), 0.04, rng)) + 0.25 * noise < 1)
+    liver = body & (
+        _ellipsoid(grid, _jitter((0.1, -0.05, -0.35), 0.05, rng), _jitter((0.6, 0.45, 0.38), 0.04, rng)) + 0.25 * noise
+        < 1
+    )
     image[liver] = LIVER
     tumour = _draw_tumours(grid, liver, noise, rng)
     image[tumour] = TUMOUR
@@ -65,13 +68,23 @@ def draw_phantom(size: int, rng: np.random.Generator) -> tuple[NDArray[np.int16]
 
 
 def _draw_geometry(size: int, rng: np.random.Generator) -> Geometry:
-    z, y, x = (int(rng.integers(round(low * size), round(high * size) + 1)) for low, high in ((0.625, 0.875), (1, 1.125), (1, 1.125)))
+    z, y, x = (
+        int(rng.integers(round(low * size), round(high * size) + 1))
+        for low, high in ((0.625, 0.875), (1, 1.125), (1, 1.125))
+    )
     in_plane = round(float(SPACING_MM[1] * rng.uniform(0.9, 1.1)), 3)
     spacing = (float(rng.choice((2.0, SPACING_MM[0], 3.0))), in_plane, in_plane)
-    origin = (round(float(rng.uniform(-80, -20)), 2), round(float(rng.uniform(-80, -20)), 2), round(float(rng.uniform(-400, 100)), 2))
+    origin = (
+        round(float(rng.uniform(-80, -20)), 2),
+        round(float(rng.uniform(-80, -20)), 2),
+        round(float(rng.uniform(-400, 100)), 2),
+    )
     exact = [np.float32(value).item() for value in (*spacing, *origin)]  # what NIfTI can hold
     return Geometry(
-        shape=(z, y, x), spacing=(exact[0], exact[1], exact[2]), origin=(exact[3], exact[4], exact[5]), direction=IDENTITY
+        shape=(z, y, x),
+        spacing=(exact[0], exact[1], exact[2]),
+        origin=(exact[3], exact[4], exact[5]),
+        direction=IDENTITY,
     )
 
 
@@ -90,11 +103,15 @@ def _draw_body(grid: list[Floats], noise: Floats, rng: np.random.Generator) -> t
         (KIDNEY, (-0.5, 0.33, -0.33), (0.42, 0.13, 0.12)),
     )
     for value, centre, radii in organs:
-        image[inside & (_ellipsoid(grid, _jitter(centre, 0.03, rng), _jitter(radii, 0.01, rng)) + 0.1 * noise < 1)] = value
+        image[inside & (_ellipsoid(grid, _jitter(centre, 0.03, rng), _jitter(radii, 0.01, rng)) + 0.1 * noise < 1)] = (
+            value
+        )
     return image, inside
 
 
-def _draw_tumours(grid: list[Floats], liver: NDArray[np.bool_], noise: Floats, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _draw_tumours(
+    grid: list[Floats], liver: NDArray[np.bool_], noise: Floats, rng: np.random.Generator
+) -> NDArray[np.bool_]:
     """Return one to three blobs of different sizes, centred inside the liver and cut off at its border."""
     voxels = np.argwhere(ndimage.binary_erosion(liver, iterations=2))
     tumours = np.zeros_like(liver)
@@ -115,14 +132,16 @@ def _grid(shape: tuple[int, int, int]) -> list[Floats]:
 def _ellipsoid(grid: list[Floats], centre: tuple[float, ...], radii: tuple[float, ...]) -> Floats:
     """Return a field that is below 1 inside the ellipsoid."""
     z, y, x = (((axis - c) / r) ** 2 for axis, c, r in zip(grid, centre, radii))
-    return z + y + x
+    total: Floats = z + y + x
+    return total
 
 
 def _smooth_noise(shape: tuple[int, int, int], rng: np.random.Generator) -> Floats:
     """Return a smooth random field of standard deviation 1, drawn on a coarse grid."""
     coarse = rng.normal(size=(6, 6, 6)).astype(np.float32)
-    field = ndimage.zoom(coarse, [n / 6 for n in shape], order=3, mode="nearest", grid_mode=True)
-    return (field - field.mean()) / field.std()
+    field: Floats = ndimage.zoom(coarse, [n / 6 for n in shape], order=3, mode="nearest", grid_mode=True)
+    field = (field - field.mean()) / field.std()
+    return field
 
 
 def _jitter(values: tuple[float, float, float], amount: float, rng: np.random.Generator) -> tuple[float, ...]:

@@ -1,15 +1,21 @@
-"""Cross-validation folds, the same as nnU-Net's unless cases share a group: then a group never stands on both sides."""
+"""Cross-validation folds: nnU-Net's, unless cases share a group or a rare label would be missing from folds that could
+have it.
+
+A group never stands on both sides of a fold. Folds are stratified by the labels that occur in the cases only where the
+plain ones would leave a label out of the validation of more folds than its number of groups makes necessary.
+"""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from autoseg.data.cases import Dataset, dataset_error
+from autoseg.data.cases import Dataset
+from autoseg.data.problems import Problem, dataset_error, make_problem
 from autoseg.documents import Document, parse_document
 from autoseg.errors import DatasetError, DocumentError
 
@@ -45,26 +51,55 @@ class _OwnSplits(Document):
     folds: tuple[_OwnFold, ...] = Field(min_length=1)
 
 
-def make_splits(dataset: Dataset, *, num_folds: int = 5, seed: int = 12345) -> Splits:
+def make_splits(
+    dataset: Dataset, *, presence: Mapping[str, Collection[str]] | None = None, num_folds: int = 5, seed: int = 12345
+) -> Splits:
     """Return the folds of ``splits_final.json`` in the dataset's folder, else shuffled ones.
 
-    Without groups these are nnU-Net's: ``KFold(5, shuffle=True, random_state=12345)`` of scikit-learn over the sorted names.
-    Groups are those of dataset.json (``groups``: case to group), else cases of names like ``patient003_frame01``. With fewer cases
-    or groups than ``num_folds`` there are as many folds as these.
+    Without groups and rare labels these are nnU-Net's: ``KFold(5, shuffle=True, random_state=12345)`` of scikit-learn
+    over the sorted names. Groups are those of dataset.json (``groups``: case to group), else cases of names like
+    ``patient003_frame01``. With fewer cases or groups than ``num_folds`` there are as many folds as these.
+
+    Args:
+        dataset: whose cases are split.
+        presence: case to the foreground labels that occur in it, to stratify by where that is needed.
+        num_folds: how many folds.
+        seed: of the shuffling.
 
     Raises:
         DatasetError: fewer than two cases or groups, or a splits_final.json that does not fit the dataset.
     """
+    if problems := split_problems(dataset):
+        raise dataset_error(dataset.folder, problems)
     own = dataset.folder / OWN_SPLITS
     if own.is_file():
-        return _read_own(own, dataset)
+        folds = tuple(Fold(train=tuple(sorted(f.train)), validation=tuple(sorted(f.val))) for f in _read_own(own))
+        return Splits(schema=SCHEMA, folds=folds)
     groups = group_cases(dataset)
-    if len(groups) < 2:
-        found = f"{len(dataset.cases)} labelled cases in {len(groups)} group" if len(dataset.cases) > 1 else "1 labelled case"
-        raise DatasetError(f"{dataset.folder}: {found}; training and validation need at least 2 that share no patient")
     names = sorted(groups)
-    parts = _split_indices(len(names), min(num_folds, len(names)), seed)
-    return Splits(schema=SCHEMA, folds=tuple(_fold([names[i] for i in part], groups) for part in parts))
+    parts = [[names[i] for i in part] for part in _split_indices(len(names), min(num_folds, len(names)), seed)]
+    carriers = _carriers(groups, presence or {})
+    if any(_num_folds_with(found, parts) < min(len(found), len(parts)) for found in carriers.values()):
+        stratified = _stratify(names, carriers, [len(part) for part in parts], seed)
+        if _coverage(carriers, stratified) > _coverage(carriers, parts):
+            parts = stratified
+    return Splits(schema=SCHEMA, folds=tuple(_fold(part, groups) for part in parts))
+
+
+def split_problems(dataset: Dataset) -> list[Problem]:
+    """Return what keeps the dataset from being split."""
+    own = dataset.folder / OWN_SPLITS
+    if own.is_file():
+        try:
+            return _own_problems(_read_own(own), {case.name for case in dataset.cases})
+        except DatasetError as error:
+            return [make_problem("splits", str(error), "correct it, or remove the file", file=OWN_SPLITS)]
+    groups = group_cases(dataset)
+    if len(groups) >= 2 or not dataset.cases:
+        return []
+    number = len(dataset.cases)
+    found = f"{number} labelled cases in {len(groups)} group" if number > 1 else "1 labelled case"
+    return [make_problem("splits", found, "training and validation need at least 2 that share no patient")]
 
 
 def get_fold(splits: Splits, fold: int) -> Fold:
@@ -102,34 +137,72 @@ def _split_indices(count: int, num_folds: int, seed: int) -> list[list[int]]:
     return [sorted(part.tolist()) for part in np.array_split(indices, num_folds)]
 
 
+def _carriers(groups: Mapping[str, Sequence[str]], presence: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """Return label to the groups in which it occurs."""
+    carriers: dict[str, set[str]] = {}
+    for group, names in groups.items():
+        for label in {label for name in names for label in presence.get(name, ())}:
+            carriers.setdefault(label, set()).add(group)
+    return carriers
+
+
+def _num_folds_with(carriers: Collection[str], parts: Sequence[Sequence[str]]) -> int:
+    return sum(any(group in carriers for group in part) for part in parts)
+
+
+def _coverage(carriers: Mapping[str, Collection[str]], parts: Sequence[Sequence[str]]) -> int:
+    """Return in how many folds labels can be validated, summed over the labels."""
+    return sum(_num_folds_with(found, parts) for found in carriers.values())
+
+
+def _stratify(
+    names: Sequence[str], carriers: Mapping[str, Collection[str]], sizes: Sequence[int], seed: int
+) -> list[list[str]]:
+    """Return parts of the given sizes in which each label is spread as evenly as can be.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): of the label that fewest unplaced groups have,
+    one goes to the part that has fewest of that label, then to the one with most room.
+    """
+    order = np.array(names, dtype=object)
+    np.random.RandomState(seed).shuffle(order)
+    left, parts = list(order), [[] for _ in sizes]  # type: tuple[list[str], list[list[str]]]
+    while left:
+        unplaced = {label: [name for name in left if name in found] for label, found in carriers.items()}
+        rare = min((label for label in unplaced if unplaced[label]), key=lambda n: (len(unplaced[n]), n), default=None)
+        name, found = (left[0], ()) if rare is None else (unplaced[rare][0], carriers[rare])
+        open_parts = [index for index, size in enumerate(sizes) if len(parts[index]) < size]
+        best = min(open_parts, key=lambda i: (sum(n in found for n in parts[i]), len(parts[i]) - sizes[i], i))
+        parts[best].append(name)
+        left.remove(name)
+    return [sorted(part) for part in parts]
+
+
 def _fold(validation_groups: Sequence[str], groups: dict[str, list[str]]) -> Fold:
     validation = sorted(name for group in validation_groups for name in groups[group])
     train = sorted(name for group, names in groups.items() if group not in validation_groups for name in names)
     return Fold(train=tuple(train), validation=tuple(validation))
 
 
-def _read_own(path: Path, dataset: Dataset) -> Splits:
+def _read_own(path: Path) -> tuple[_OwnFold, ...]:
+    expected = "expected a list of {train, val}"
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-        own = parse_document(json.dumps({"folds": content}), _OwnSplits, where=str(path)).folds
+        return parse_document(json.dumps({"folds": content}), _OwnSplits, where="its entries").folds
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be read ({error}); expected a list of {{train, val}}") from None
+        raise DatasetError(f"cannot be read ({error}); {expected}") from None
     except DocumentError as error:
-        raise DatasetError(f"{error}; expected a list of {{train, val}}") from None
-    if problems := _own_problems(own, {case.name for case in dataset.cases}):
-        raise dataset_error(path, problems)
-    return Splits(
-        schema=SCHEMA, folds=tuple(Fold(train=tuple(sorted(f.train)), validation=tuple(sorted(f.val))) for f in own)
-    )
+        raise DatasetError(f"{error}; {expected}") from None
 
 
-def _own_problems(own: Sequence[_OwnFold], known: set[str]) -> list[str]:
+def _own_problems(own: Sequence[_OwnFold], known: set[str]) -> list[Problem]:
     problems = []
     for index, fold in enumerate(own):
+        found = []
         if unknown := sorted({*fold.train, *fold.val} - known):
-            problems.append(f"fold {index} names unknown cases {unknown[:3]} ({len(unknown)} in all)")
+            found.append(f"fold {index} names unknown cases {unknown[:3]} ({len(unknown)} in all)")
         if both := sorted(set(fold.train) & set(fold.val)):
-            problems.append(f"fold {index} has cases in train and in val: {both[:3]} ({len(both)} in all)")
+            found.append(f"fold {index} has cases in train and in val: {both[:3]} ({len(both)} in all)")
         if not fold.train or not fold.val:
-            problems.append(f"fold {index}: train has {len(fold.train)} and val {len(fold.val)} cases; each needs at least one")
+            found.append(f"fold {index}: train has {len(fold.train)} and val {len(fold.val)} cases")
+        problems += [make_problem("splits", text, "correct it, or remove the file", file=OWN_SPLITS) for text in found]
     return problems

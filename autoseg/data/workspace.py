@@ -35,6 +35,10 @@ class Workspace:
         """The fingerprint document."""
         return self.plans(dataset) / "fingerprint.json"
 
+    def problems(self, dataset: str) -> Path:
+        """What the checks found wrong or doubtful."""
+        return self.plans(dataset) / "problems.json"
+
     def splits(self, dataset: str) -> Path:
         """The document of the cross-validation folds."""
         return self.plans(dataset) / "splits.json"
@@ -57,7 +61,8 @@ class Workspace:
 
 
 def open_workspace(option: Path | None) -> Workspace:
-    """Return the workspace given by the option, else by $AUTOSEG_WORKSPACE, else the current directory; $nnUNet_raw is noted.
+    """Return the workspace given by the option, else by $AUTOSEG_WORKSPACE, else the current directory; $nnUNet_raw is
+    noted.
 
     Raises:
         WorkspaceError: the folder does not exist.

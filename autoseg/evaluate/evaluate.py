@@ -12,7 +12,7 @@ from pydantic import Field
 import autoseg
 from autoseg.data.cases import Case
 from autoseg.data.labels import IGNORED_CLASS, Labels
-from autoseg.data.layouts import list_volumes
+from autoseg.data.pairing import list_volumes
 from autoseg.data.parallel import map_cases
 from autoseg.data.volumes import align, read_label
 from autoseg.documents import Document
@@ -276,7 +276,7 @@ def _score(
 
 
 def _score_pair(pair: LabelPair, labels: Labels | None, scoring: Scoring) -> dict[str, Values]:
-    reference, predicted = read_label(pair.reference), read_label(pair.predicted)
+    reference, predicted = read_label(pair.reference, labels), read_label(pair.predicted, labels)
     predicted = align(predicted, reference.geometry, pair.predicted, pair.reference)
     values = (reference.array[0], predicted.array[0])
     labels = labels or _labels_found(values)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from autoseg.data.labels import Labels, Region
+from autoseg.data.labels import IGNORE_NAME, Labels, Region
 from autoseg.documents import Document, read_document
 
 SCHEMA: Literal["autoseg.fingerprint.1"] = "autoseg.fingerprint.1"
@@ -65,6 +65,15 @@ class Fingerprint(Document):
     def label_scheme(self) -> Labels:
         """Labels and regions as one object."""
         return Labels(labels=self.labels, regions=self.regions)
+
+
+def present_labels(fingerprint: Fingerprint) -> dict[str, frozenset[str]]:
+    """Return case to the foreground labels that occur in it."""
+    foreground = set(fingerprint.labels) - {"background", IGNORE_NAME}
+    return {
+        case.name: frozenset(name for name, count in case.label_voxels.items() if count and name in foreground)
+        for case in fingerprint.cases
+    }
 
 
 def read_fingerprint(path: Path) -> Fingerprint:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
-from autoseg.data.layouts import DESCRIPTION, dataset_name, read_declaration
+from autoseg.data.description import FILE_NAME as DESCRIPTION
+from autoseg.data.layouts import dataset_name, read_declaration
 from autoseg.documents import Document, read_document
 from autoseg.errors import DatasetError, DocumentError
 from autoseg.fingerprint.fingerprint import SCHEMA, CaseFingerprint, ChannelIntensities, Fingerprint

@@ -24,7 +24,7 @@ from autoseg.data.cases import Case
 from autoseg.data.workspace import Workspace
 from autoseg.documents import Document, read_document, write_document, write_text
 from autoseg.errors import PlanError, WorkspaceError
-from autoseg.launch.fold import open_networks, trained_folds
+from autoseg.launch.fold import choose_folds, open_networks
 from autoseg.launch.inference import postprocessing_path, results_of
 from autoseg.launch.model_card import write_model_card
 from autoseg.plan.plan import Plan
@@ -114,9 +114,9 @@ def export_model(
     _require_onnx()
     if folder.exists():
         raise WorkspaceError(f"-o {folder}: exists already; name a new folder")
-    plan, networks = open_networks(workspace, dataset, plan_name, folds, torch.device("cpu"))
-    used = tuple(folds) or tuple(trained_folds(workspace, dataset, plan_name))
-    opened = _Networks(plan, used, tuple(Finest(network).eval() for network in networks))
+    used = choose_folds(workspace, dataset, plan_name, folds)
+    plan, networks = open_networks(workspace, dataset, plan_name, used, torch.device("cpu"))
+    opened = _Networks(plan, tuple(used), tuple(Finest(network).eval() for network in networks))
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

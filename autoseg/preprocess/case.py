@@ -122,8 +122,9 @@ def preprocess_volume(name: str, volume: Volume, plan: Plan) -> PreprocessedCase
 
 
 def describe_sources(case: Case, label_path: Path | None) -> tuple[SourceFile, ...]:
-    """Return name, size and time of change of the case's files; a missing file is left to the reader to report."""
-    paths = [*case.images, *([label_path] if label_path else [])]
+    """Return name, size and time of change of the case's files, those of a DICOM folder too; missing ones are left out."""
+    sources = dict.fromkeys([*case.images, *([label_path] if label_path else [])])
+    paths = [path for source in sources for path in (sorted(source.iterdir()) if source.is_dir() else [source])]
     states = [(path, path.stat()) for path in paths if path.is_file()]
     return tuple(SourceFile(name=p.name, size=s.st_size, modified_ns=s.st_mtime_ns) for p, s in states)
 
@@ -144,9 +145,10 @@ def _normalize(image: Floats, preprocessing: Preprocessing) -> None:
 
 
 def _read_classes(path: Path, case: Case, plan: Plan, properties: CaseProperties) -> NDArray[np.int16]:
-    volume = to_canonical(align(read_label(path), properties.geometry, path, case.images[0]))
+    labels = plan.dataset.label_scheme
+    volume = to_canonical(align(read_label(path, labels), properties.geometry, path, case.images[0]))
     values = volume.array[0].transpose(plan.preprocessing.transpose)[properties.slices]
-    return np.ascontiguousarray(plan.dataset.label_scheme.encode(values, where=str(path)))
+    return np.ascontiguousarray(labels.encode(values, where=str(path)))
 
 
 def _describe(

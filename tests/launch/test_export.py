@@ -291,6 +291,6 @@ def test_untrained_plans_and_existing_files_are_refused(place: Workspace, packed
         pack_model(place, "Phantom", "good", packed)
     with pytest.raises(PlanError, match="-a none: no trained fold"):
         pack_model(place, "Phantom", "none", tmp_path / "none.zip")
-    with pytest.raises(WorkspaceError, match="fold 9 is missing"):
+    with pytest.raises(PlanError, match="-f 9: this fold of good is not trained"):
         pack_model(place, "Phantom", "good", tmp_path / "none.zip", folds=[9])
     assert not (tmp_path / "none.zip").exists()
