@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "export", "demo")
+EXPORT = ("onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3")
 VERSION = next(
     line.split('"')[1]
     for line in Path(__file__).with_name("autoseg").joinpath("__init__.py").read_text().splitlines()
@@ -40,9 +41,18 @@ setup(
         "pillow>=10.1",
     ],
     extras_require={
-        "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "scikit-learn>=1.3", "scikit-image>=0.22", "batchgeneratorsv2==0.3.6",
-                 "surface-distance>=0.1", "statsmodels>=0.14", "scikit-posthocs>=0.9"],
+        "export": [*EXPORT],
+        "test": [
+            *EXPORT,
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "scikit-learn>=1.3",
+            "scikit-image>=0.22",
+            "batchgeneratorsv2==0.3.6",
+            "surface-distance>=0.1",
+            "statsmodels>=0.14",
+            "scikit-posthocs>=0.9",
+        ],
     },
     entry_points={"console_scripts": [f"autoseg_{name} = autoseg.cli.{name}:main" for name in COMMANDS]},
 )

@@ -17,7 +17,7 @@ def predict(
     dataset: DatasetOption,
     images: Annotated[
         Path,
-        typer.Option("-i", "--input", help="Folder of images (CASE_0000.nii.gz for channel 0 ..., or DICOM folders), or one."),
+        typer.Option("-i", "--input", help="Folder of images (CASE_0000.nii.gz ..., or DICOM folders), or one image."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the segmentations; made if missing.")],
     plan: Annotated[

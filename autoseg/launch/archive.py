@@ -20,6 +20,7 @@ from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document, write_beside
 from autoseg.errors import AutosegError, PlanError, WorkspaceError
 from autoseg.evaluate.evaluate import Metrics
+from autoseg.launch.fold import choose_folds
 from autoseg.launch.inference import POSTPROCESSING_FILE, results_of
 from autoseg.launch.segmenter import find_runs
 from autoseg.plan.plan import Plan
@@ -37,22 +38,20 @@ def pack_model(
     """Write the networks of a plan's folds with their plans and scores into the zip ``path``; return the folds.
 
     Raises:
-        WorkspaceError: the file exists already, or the plan has no trained fold or not those asked for.
+        WorkspaceError: the file exists already.
+        PlanError: the plan has no trained fold, or not those asked for.
         TrainingError: a checkpoint is unreadable.
     """
     if path.exists():
         raise WorkspaceError(f"-o {path}: exists already; name a new file")
     folder = results_of(workspace, dataset) / plan_name
-    if not list(folder.glob("fold_*/checkpoints/last.pt")):
-        raise PlanError(f"-a {plan_name}: no trained fold in {folder}; train one with autoseg_train")
-    trained = sorted(int(p.parents[1].name.removeprefix("fold_")) for p in folder.glob("fold_*/checkpoints/last.pt"))
-    runs = find_runs(folder, folds or trained)
+    used = choose_folds(workspace, dataset, plan_name, folds)
     with write_beside(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for run in runs:
-            _pack_run(archive, run)
+        for fold in used:
+            _pack_run(archive, workspace.fold(dataset, plan_name, fold))
         if (folder / POSTPROCESSING_FILE).is_file():
             archive.write(folder / POSTPROCESSING_FILE, POSTPROCESSING_FILE)
-    return list(folds) or trained
+    return used
 
 
 def install_model(workspace: Workspace, path: Path) -> Path:

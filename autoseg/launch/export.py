@@ -114,9 +114,9 @@ def export_model(
     _require_onnx()
     if folder.exists():
         raise WorkspaceError(f"-o {folder}: exists already; name a new folder")
-    plan, networks = open_networks(workspace, dataset, plan_name, folds, torch.device("cpu"))
-    used = tuple(choose_folds(workspace, dataset, plan_name, folds))
-    opened = _Networks(plan, used, tuple(Finest(network).eval() for network in networks))
+    used = choose_folds(workspace, dataset, plan_name, folds)
+    plan, networks = open_networks(workspace, dataset, plan_name, used, torch.device("cpu"))
+    opened = _Networks(plan, tuple(used), tuple(Finest(network).eval() for network in networks))
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -69,7 +69,7 @@ def open_model(
         workspace: where they stand.
         dataset: its name.
         plans: their names.
-        folds: of each; empty: all trained ones.
+        folds: of each; empty: all that are trained to their end.
         device: where they compute.
         with_postprocessing: whether to apply what was learnt for this plan, or these plans together.
 
@@ -79,24 +79,24 @@ def open_model(
     """
     names = list(dict.fromkeys(plans))
     weights = ensemble_weights(workspace, dataset, names)
-    opened = [open_networks(workspace, dataset, name, folds, device) for name in names]
+    used = [choose_folds(workspace, dataset, name, folds) for name in names]
+    opened = [open_networks(workspace, dataset, name, chosen, device) for name, chosen in zip(names, used)]
     check_together([plan for plan, _ in opened])
     members = tuple(Member(plan, tuple(networks), weight) for (plan, networks), weight in zip(opened, weights))
     path = postprocessing_path(workspace, dataset, names)
     learnt = read_document(path, Postprocessing) if with_postprocessing and path.is_file() else None
     model = Model(members, device, learnt)
-    used = [tuple(choose_folds(workspace, dataset, name, folds)) for name in names]
     return model, describe_model(model, used)
 
 
-def describe_model(model: Model, folds: Sequence[tuple[int, ...]]) -> PredictionRecord:
+def describe_model(model: Model, folds: Sequence[Sequence[int]]) -> PredictionRecord:
     """Return the record of a model whose members use these folds."""
     return PredictionRecord(
         autoseg=autoseg.__version__,
         dataset=model.plan.dataset.name,
         plans=tuple(
             UsedPlan(
-                name=m.plan.name, training_sha256=training_digest(m.plan), folds=used, weight=m.weight
+                name=m.plan.name, training_sha256=training_digest(m.plan), folds=tuple(used), weight=m.weight
             )
             for m, used in zip(model.members, folds)
         ),
@@ -157,7 +157,7 @@ def claim_output(folder: Path, record: PredictionRecord, cases: Sequence[Case], 
     So a second call can go on from where the first one stopped, and never mixes two models.
 
     Raises:
-        WorkspaceError: segmentations of these cases, made otherwise, are there and are not to be replaced; or the folder
+        WorkspaceError: segmentations of these cases, made otherwise, are there and may not be replaced; or the folder
             is that of the images, or not a folder.
     """
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -175,6 +175,9 @@ def claim_output(folder: Path, record: PredictionRecord, cases: Sequence[Case], 
             f"-o {folder}: {len(there)} segmentations are there already {by}, e.g. {there[0]}; name another folder, "
             f"or replace them with --overwrite"
         )
+    if before != record:
+        for target in targets:
+            target.unlink(missing_ok=True)  # else an interruption would leave both kinds under one record
     write_document(path, record)
 
 

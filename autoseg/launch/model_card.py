@@ -33,12 +33,13 @@ def _what(plan: Plan, export: "Export") -> str:
         f"# {plan.name} for {plan.dataset.name}\n\n"
         f"Segments {', '.join(plan.dataset.regions)} in 3-D images of {len(plan.dataset.channels)} channel(s): "
         f"{', '.join(plan.dataset.channels)}.\n\n"
-        f"A {plan.network.architecture} of {plan.estimate.parameters / 1e6:.1f} million weights, trained by autoseg; the "
-        f"networks of fold(s) {folds} are averaged. Files: `fold_*.onnx` (ONNX), `fold_*.pt2` (torch.export), "
+        f"A {plan.network.architecture} of {plan.estimate.parameters / 1e6:.1f} million weights, trained by autoseg; "
+        f"the networks of fold(s) {folds} are averaged. Files: `fold_*.onnx` (ONNX), `fold_*.pt2` (torch.export), "
         f"`plan.json`, `export.json`, `segment.py`.\n\n"
         f"Exported with autoseg {export.autoseg}, torch {export.torch}. Against torch on {source}, in fp32: logits "
         f"differ by at most {check.onnx_difference:.1e} standard deviations in onnxruntime {export.onnxruntime} and "
-        f"{check.torch_difference:.1e} in torch; {100 * check.onnx_agreement:.3f} % of the voxels have the same winner.\n"
+        f"{check.torch_difference:.1e} in torch; {100 * check.onnx_agreement:.3f} % of the voxels have the same "
+        "winner.\n"
     )
 
 

@@ -13,6 +13,7 @@ from autoseg.data.volumes import Geometry, Volume
 from autoseg.documents import read_document
 from autoseg.errors import DatasetError, VolumeError, WorkspaceError
 from autoseg.launch.fold import choose_device
+from autoseg.launch.inference import POSTPROCESSING_FILE
 from autoseg.plan.plan import Plan
 from autoseg.predict.model import Member, Model
 from autoseg.predict.postprocess import Postprocessing
@@ -23,7 +24,6 @@ from autoseg.train.state import load_network
 
 FOLD = re.compile(r"fold_(\d+)")
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-POSTPROCESSING_FILE = "postprocessing.json"
 
 
 class Segmenter:

@@ -61,8 +61,8 @@ def outlines(values: NDArray[np.integer]) -> NDArray[np.bool_]:
     padded = np.pad(values, 1)
     inner = padded[1:-1, 1:-1]
     neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    differs: NDArray[np.bool_] = np.any([inner != other for other in neighbours], axis=0)
-    return differs & (inner != 0)
+    edge: NDArray[np.bool_] = np.any([inner != other for other in neighbours], axis=0) & (inner != 0)
+    return edge
 
 
 def _window(array: NDArray[np.float32]) -> Pixels:

@@ -157,7 +157,7 @@ def predict_cases(
         upcoming = [reader.submit(_prepare, case, model) for case, _ in left[:1]]
         for index, (case, path) in enumerate(left, start=1):
             prepared = upcoming[0]
-            wait_for(prepared)
+            _wait_for(prepared)
             upcoming = [reader.submit(_prepare, following, model) for following, _ in left[index : index + 1]]
             run.segment(case, prepared, path, writer)
         run.settle()
@@ -220,7 +220,7 @@ class _Run:
         self._on_error(name, error)
 
 
-def wait_for(future: Future[Any]) -> None:
+def _wait_for(future: Future[Any]) -> None:
     """Wait until a future is done, whether it failed or not."""
     future.exception()
 

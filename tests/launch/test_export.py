@@ -124,7 +124,9 @@ def test_the_folder_is_whole_and_checked(exported: Path) -> None:
 @pytest.mark.parametrize("direction", [
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
 ])  # fmt: skip
-def test_the_script_segments_like_autoseg(script: ModuleType, exported: Path, place: Workspace, tmp_path, direction) -> None:
+def test_the_script_segments_like_autoseg(
+    script: ModuleType, exported: Path, place: Workspace, tmp_path: Path, direction: tuple[float, ...]
+) -> None:
     source = read_image([next(iter((place.raw).glob("*/imagesTs/*")))])
     array = np.pad(source.array, [(0, 0), (2, 1), (0, 3), (0, 0)])
     spacing = source.geometry.spacing
@@ -289,6 +291,6 @@ def test_untrained_plans_and_existing_files_are_refused(place: Workspace, packed
         pack_model(place, "Phantom", "good", packed)
     with pytest.raises(PlanError, match="-a none: no trained fold"):
         pack_model(place, "Phantom", "none", tmp_path / "none.zip")
-    with pytest.raises(WorkspaceError, match="fold 9 is missing"):
+    with pytest.raises(PlanError, match="-f 9: this fold of good is not trained"):
         pack_model(place, "Phantom", "good", tmp_path / "none.zip", folds=[9])
     assert not (tmp_path / "none.zip").exists()
