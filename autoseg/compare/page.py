@@ -214,7 +214,7 @@ def _cases_json(rows: Sequence[tuple[str, dict[str, float | None]]], plans: Sequ
 
 def _group_settings(runs: Runs) -> dict[str, dict[str, dict[str, str]]]:
     """Return the differing settings in two groups: what everybody asks for, without a title, and the inner ones."""
-    table = differing_settings(documents_of(runs))
+    table = differing_settings({plan: document for plan, document in documents_of(runs).items() if document})
     inner = {key for key in table if key.startswith("network.config") or key.count(".") > 2}
     groups = {
         "": {key: row for key, row in table.items() if key not in inner},

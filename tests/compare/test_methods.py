@@ -1,6 +1,7 @@
 """The paragraph for a paper, and numbers as people read them."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,18 @@ def test_groups_have_their_table_and_their_view_of_the_costs(finished_results: W
     page = render_page(summary, runs, gather_scores(runs), Background())
     assert 'id="by-1"' in page and "By architecture" in page and "epoch_seconds|group0" in page
     assert "No pictures" in page
+
+
+def test_results_from_elsewhere_have_no_settings_to_differ_in(finished_results: Workspace) -> None:
+    runs = load_runs(finished_results, "Hippocampus", ["unet", "nnunet"])
+    added = Run("theirs", "added", "finished", "", cases=runs.runs[0].cases)
+    both = replace(runs, runs=(*runs.runs, added))
+    pages = [
+        render_page(conclude(measure(found), found), found, gather_scores(found), Background())
+        for found in (runs, both)
+    ]
+    rows = [re.findall(r'<th scope="row"><code>(.*?)</code>', page) for page in pages]
+    assert rows[0] == rows[1] and any("architecture" in row for row in rows[0])
 
 
 @pytest.mark.parametrize(
