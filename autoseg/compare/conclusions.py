@@ -181,13 +181,13 @@ def _value_sentence(summary: Summary) -> str:
 
 
 def _notes(summary: Summary, runs: Runs) -> Iterator[str]:
-    yield from _notes_on_cases(summary)
+    yield from _notes_on_cases(summary, runs)
     yield from _notes_on_seeds(summary)
     yield from _notes_on_fairness(summary, runs)
     yield from _notes_on_runs(summary, runs)
 
 
-def _notes_on_cases(summary: Summary) -> Iterator[str]:
+def _notes_on_cases(summary: Summary, runs: Runs) -> Iterator[str]:
     if not summary.plans:
         return
     if summary.baseline != summary.wanted_baseline:
@@ -207,7 +207,7 @@ def _notes_on_cases(summary: Summary) -> Iterator[str]:
             f"Without a segmentation: {join(failed)}. Such a failed case counts with a Dice and surface Dice of 0, "
             "and is left out of distances, for which there is no worst value."
         )
-    scored = {(plan.num_cases, plan.folds) for plan in summary.plans}
+    scored = {frozenset(c for r in runs.finished(plan) for c in (*r.cases, *r.missing)) for plan in runs.plans}
     if len(scored) > 1:
         each = [
             f"{p.name} on {count(p.num_cases, 'case')} (folds {', '.join(map(str, p.folds))})" for p in summary.plans
@@ -237,9 +237,9 @@ def _notes_on_seeds(summary: Summary) -> Iterator[str]:
 
 
 def _notes_on_fairness(summary: Summary, runs: Runs) -> Iterator[str]:
-    lengths = {plan.name: plan.cost.iterations for plan in summary.plans}
-    if len(set(lengths.values())) > 1 and any(lengths.values()):
-        each = [f"{name} {'unknown' if n is None else f'{n:,}'}" for name, n in lengths.items()]
+    lengths = {plan.name: plan.cost.iterations for plan in summary.plans if plan.cost.iterations is not None}
+    if len(set(lengths.values())) > 1:
+        each = [f"{name} {number:,}" for name, number in lengths.items()]
         yield f"The plans were trained for different numbers of iterations, which may explain much: {join(each)}."
     devices = {plan.name: plan.cost.devices for plan in summary.plans if plan.cost.devices}
     if len({name for names in devices.values() for name in names}) > 1:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from autoseg.compare.measure import cost_of, shown_regions
+from autoseg.compare.measure import cost_of, pareto_front, shown_regions
 from autoseg.compare.runs import Runs
 from autoseg.compare.scores import Scores, mean_defined
 from autoseg.compare.statistics import Difference
@@ -104,21 +104,37 @@ def draw_forest(summary: Summary) -> Figure:
 
 
 def draw_cost(summary: Summary) -> Figure:
-    """Draw mean Dice against each kind of cost, with the front of the plans that no other beats in both."""
+    """Draw mean Dice against each kind of cost, with the front of the plans that no other beats in both.
+
+    Where plans are grouped by one thing, each group can be looked at alone, its plans labelled by their value.
+    """
     markers = mark_plans([plan.name for plan in summary.plans])
+    choices = {"all": ("all plans", {plan.name: plan.name for plan in summary.plans})}
+    for number, group in enumerate(summary.groups):
+        choices[f"group{number}"] = (f"by {group.by}, {group.reference}", dict(zip(group.plans, group.values)))
     views = {}
-    for key, (_, title, divisor) in COSTS.items():
-        points = [(plan, cost_of(plan, key)) for plan in summary.plans]
+    for (key, (_, title, divisor)), (choice, (_, labels)) in product(COSTS.items(), choices.items()):
+        plans = [plan for plan in summary.plans if plan.name in labels]
+        points = [(plan, cost_of(plan, key)) for plan in plans]
         known = [(plan, value / divisor) for plan, value in points if value is not None and _dice(plan) is not None]
         if known:
             layout = make_layout(title, "mean Dice over regions", xaxis={"rangemode": "tozero"}, showlegend=False)
-            front = _front([pair for pair in known if pair[0].name in summary.fronts.get(key, ())])
-            views[key] = {"data": [front, *_cost_traces(known, markers)], "layout": layout}
-    options = {key: COSTS[key][0] for key in views}
+            chosen = pareto_front(plans, key)
+            front = _front([pair for pair in known if pair[0].name in chosen])
+            views[f"{key}|{choice}"] = {"data": [front, *_cost_traces(known, markers, labels)], "layout": layout}
+    costs = {key: title for key, (title, _, _) in COSTS.items() if f"{key}|all" in views}
+    shown = {choice: title for choice, (title, _) in choices.items()}
     words = "; ".join(
         f"{p.name}: Dice {_dice(p) or 0:.3f}, {p.cost.epoch_seconds or 0:.3g} s an epoch" for p in summary.plans
     )
-    return Figure("cost", f"Mean Dice against cost. {words}.", 430, (Selector("x", "Cost", options),), views)
+    selectors = (Selector("x", "Cost", costs), Selector("plans", "Plans", shown))
+    return Figure("cost", f"Mean Dice against cost. {words}.", 430, selectors, _complete(views, costs, shown))
+
+
+def _complete(views: dict[str, Any], costs: Mapping[str, str], shown: Mapping[str, str]) -> dict[str, Any]:
+    """Return the views with an empty one for a group without a known cost, so that every choice can be drawn."""
+    empty = {"data": [], "layout": make_layout("not known", "")}
+    return {f"{cost}|{choice}": views.get(f"{cost}|{choice}", empty) for cost in costs for choice in shown}
 
 
 def draw_cases(summary: Summary, table: Scores) -> Figure:
@@ -256,7 +272,9 @@ def _describe_row(comparison: Comparison, metric: str) -> str:
     )
 
 
-def _cost_traces(known: Sequence[tuple[PlanSummary, float]], markers: Mapping[str, dict[str, str]]) -> list[Trace]:
+def _cost_traces(
+    known: Sequence[tuple[PlanSummary, float]], markers: Mapping[str, dict[str, str]], labels: Mapping[str, str]
+) -> list[Trace]:
     middle, traces = 0.55 * max(cost for _, cost in known), []
     for plan, cost in known:
         score = plan.scores[FOREGROUND][PRIMARY]
@@ -268,7 +286,9 @@ def _cost_traces(known: Sequence[tuple[PlanSummary, float]], markers: Mapping[st
             "meta": plan.name,
             "x": [rounded(cost)],
             "y": [rounded(mean)],
-            "text": [f"{escape(plan.name)}&nbsp;&nbsp;" if left else f"&nbsp;&nbsp;{escape(plan.name)}"],
+            "text": [
+                f"{escape(labels[plan.name])}&nbsp;&nbsp;" if left else f"&nbsp;&nbsp;{escape(labels[plan.name])}"
+            ],
             "textposition": "top left" if left else "top right",
             "cliponaxis": False,
             "marker": {**markers[plan.name], "size": 13},

@@ -25,7 +25,7 @@ def draw_ranks(summary: Summary) -> Figure:
         f"{plan}: first in {format_share(first.rank_shares[first.plans.index(plan)][0])}" for plan in order
     )
     alt = f"How often each plan takes each rank when the cases are drawn anew, ranked by mean. {words}."
-    return Figure("ranks", alt, 110 + 40 * len(order), (Selector("rule", "Ranked", options),), views)
+    return Figure("ranks", alt, 110 + 40 * len(order), (Selector("rule", "Ranked by", options),), views)
 
 
 def _rank_trace(rule: RuleRanking, order: list[str]) -> Trace:
@@ -35,7 +35,7 @@ def _rank_trace(rule: RuleRanking, order: list[str]) -> Trace:
         "z": [[rounded(share) for share in row] for row in shares],
         "x": [str(place + 1) for place in range(len(order))],
         "y": [escape(plan) for plan in order],
-        "text": [[format_share(share) if share else "" for share in row] for row in shares],
+        "text": [[_percent(share) for share in row] for row in shares],
         "texttemplate": "%{text}",
         "colorscale": BLUES,
         "zmin": 0,
@@ -45,6 +45,11 @@ def _rank_trace(rule: RuleRanking, order: list[str]) -> Trace:
         "ygap": 2,
         "hovertemplate": "<b>%{y}</b>, rank %{x}: %{text}<extra></extra>",
     }
+
+
+def _percent(share: float) -> str:
+    """Return a share in whole per cent for a narrow cell; nothing for none."""
+    return "" if not share else "<1" if share < 0.01 else f"{100 * share:.0f} %"
 
 
 def _rank_layout(order: list[str]) -> dict[str, Any]:

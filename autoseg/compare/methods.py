@@ -82,11 +82,9 @@ def _data_sentence(summary: Summary, fingerprint: Fingerprint | None) -> str:
     plans, cases = count(len(summary.plans), "plan"), count(summary.num_common_cases, "case")
     data = ""
     if fingerprint is not None:
-        channels = ", ".join(fingerprint.channels)
-        data = f" ({len(fingerprint.cases)} labelled cases, {channels}; fingerprint {summary.dataset})"
+        data = f" ({count(len(fingerprint.cases), 'labelled case')}; {', '.join(fingerprint.channels)})"
     regions = f"{count(len(summary.regions), 'region')}: {', '.join(summary.regions)}"
-    return f"On the dataset {summary.dataset}{data} we compared {plans} by {cases} that all have been scored on "
-    f"({regions})."
+    return f"We compared {plans} on the dataset {summary.dataset}{data}, on the {cases} that all have ({regions})."
 
 
 def _training_sentence(summary: Summary, networks: Sequence[str]) -> str:
@@ -95,8 +93,7 @@ def _training_sentence(summary: Summary, networks: Sequence[str]) -> str:
     folds = sorted({str(fold) for plan in summary.plans for fold in plan.folds})
     return (
         f"The networks {join(list(networks))} were planned from one fingerprint of the data and trained by one loop "
-        "with "
-        f"autoseg {summary.autoseg}{iterations}; each case was segmented by a network that had not seen it "
+        f"with autoseg {summary.autoseg}{iterations}; each case was segmented by a network that had not seen it "
         f"(cross-validation, {'fold' if len(folds) == 1 else 'folds'} {', '.join(folds)})."
     )
 
@@ -115,14 +112,10 @@ def describe_run(record: dict[str, object]) -> str:
 
 def _statistics_sentences(summary: Summary, bootstrap: str, wilcoxon: str, holm: str) -> list[str]:
     return [
-        f"Every plan was compared with {summary.baseline} case by case. Mean differences are given with 95 % "
-        "intervals from "
-        f"{NUM_RESAMPLES:,} bootstrap resamples of the cases ({NUM_RESAMPLES_LARGE:,} above 1,000 cases; "
-        "bias-corrected "
-        f"and accelerated, expanded for small samples{bootstrap}).",
-        f"A difference was called real if the interval excluded zero and both the two-sided Wilcoxon signed-rank "
-        f"test{wilcoxon} "
-        f"and the sign-flip permutation test of the mean gave p < 0.05 after Holm's correction{holm}, and negligible "
-        "if the "
-        "interval lay within one Dice point of zero.",
+        f"Every plan was compared with {summary.baseline} case by case. Mean differences are given with 95 % intervals "
+        f"from {NUM_RESAMPLES:,} bootstrap resamples of the cases ({NUM_RESAMPLES_LARGE:,} above 1,000 cases; "
+        f"bias-corrected and accelerated, expanded for small samples{bootstrap}).",
+        "A difference was called real if the interval excluded zero and both the two-sided Wilcoxon signed-rank "
+        f"test{wilcoxon} and the sign-flip permutation test of the mean gave p < 0.05 after Holm's correction{holm}, "
+        "and negligible if the interval lay within one Dice point of zero.",
     ]

@@ -27,7 +27,7 @@ from autoseg.compare.tables import ordered_plans
 from autoseg.compare.traces import MAX_DOTS, colour_of, rounded
 
 VERDICT_SIGNS = {"better": "▲", "worse": "▼", "equal": "=", "undecided": "?"}
-MAX_HARDEST = 5
+MAX_HARDEST = 10
 SCRIPTS = ("figures.js", "tables.js", "viewer.js")
 COST_TITLES = {
     "epoch_seconds": "Epoch time",
@@ -52,14 +52,15 @@ def render_page(summary: Summary, runs: Runs, table: Scores, background: Backgro
     """Return the report as one HTML page that loads nothing from anywhere."""
     figures = {figure.name: figure for figure in _figures(summary, runs, table)}
     settings = _group_settings(runs)
-    hardest = _sorted_cases(table)
+    order = [plan.name for plan in ordered_plans(summary)]
+    hardest = _sorted_cases(table, order)
     paragraph, references = write_methods(summary, runs, background.fingerprint) if summary.plans else ("", ())
     data_rows = describe_data(background.fingerprint) if background.fingerprint else []
     colours = colour_of(runs.plans)
     pictures = None if background.gallery is None else asdict(background.gallery)
     data = {
         "figures": _figures_json(figures),
-        "cases": _cases_json(hardest, table),
+        "cases": _cases_json(hardest, order),
         "gallery": pictures,
         "colours": colours,
     }
@@ -80,6 +81,7 @@ def render_page(summary: Summary, runs: Runs, table: Scores, background: Backgro
         best=_best_scores(summary),
         colours=colours,
         hardest=hardest[:MAX_HARDEST],
+        order=order,
         num_cases=len(table.cases),
         max_dots=MAX_DOTS,
         settings=settings,
@@ -194,25 +196,25 @@ def _best_scores(summary: Summary) -> dict[tuple[str, str], float]:
     return found
 
 
-def _sorted_cases(table: Scores) -> list[tuple[str, dict[str, float | None]]]:
+def _sorted_cases(table: Scores, plans: Sequence[str]) -> list[tuple[str, dict[str, float | None]]]:
     """Return every case with each plan's mean Dice, the lowest mean over plans first."""
     if PRIMARY not in table.metrics or not table.plans:
         return []
-    matrix = np.stack([table.column(plan, FOREGROUND, PRIMARY) for plan in table.plans], axis=1)
+    matrix = np.stack([table.column(plan, FOREGROUND, PRIMARY) for plan in plans], axis=1)
     means = mean_defined(matrix)
     order = [place for place in np.argsort(means, kind="stable").tolist() if not np.isnan(means[place])]
-    return [(table.cases[place], dict(zip(table.plans, map(rounded, matrix[place].tolist())))) for place in order]
+    return [(table.cases[place], dict(zip(plans, map(rounded, matrix[place].tolist())))) for place in order]
 
 
-def _cases_json(rows: Sequence[tuple[str, dict[str, float | None]]], table: Scores) -> dict[str, Any] | None:
+def _cases_json(rows: Sequence[tuple[str, dict[str, float | None]]], plans: Sequence[str]) -> dict[str, Any] | None:
     if not rows:
         return None
-    return {"names": [name for name, _ in rows], "values": [[row[plan] for _, row in rows] for plan in table.plans]}
+    return {"names": [name for name, _ in rows], "values": [[row[plan] for _, row in rows] for plan in plans]}
 
 
 def _group_settings(runs: Runs) -> dict[str, dict[str, dict[str, str]]]:
     """Return the differing settings in two groups: what everybody asks for, without a title, and the inner ones."""
-    table = differing_settings(documents_of(runs))
+    table = differing_settings({plan: document for plan, document in documents_of(runs).items() if document})
     inner = {key for key in table if key.startswith("network.config") or key.count(".") > 2}
     groups = {
         "": {key: row for key, row in table.items() if key not in inner},

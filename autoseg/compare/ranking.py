@@ -15,9 +15,9 @@ from autoseg.documents import Document
 
 NUM_DRAWS = 1000
 RULES = {
-    "mean": "by the mean over cases",
-    "mean rank": "by the mean of the ranks within each case",
-    "test": "by the number of plans beaten in one-sided signed-rank tests, corrected by Holm's procedure",
+    "mean": "mean over cases",
+    "mean rank": "mean of the ranks within each case",
+    "test": "number of plans beaten in Holm-corrected tests",
 }
 Counts = NDArray[np.float64]
 

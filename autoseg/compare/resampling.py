@@ -26,24 +26,25 @@ def bootstrap_intervals(
     BCa and not the plain percentiles, since a few failed cases make Dice and its differences skewed: it corrects for
     that to second order, and equals the percentile interval where there is no skewness. Since a bootstrap of n values
     spreads too little, by sqrt((n - 1) / n) and by the normal in the t-distribution's place, the level is raised to
-    that which undoes both (``expanded_level``; Hesterberg, 2015). Samples of one size share their draws, so a sample's
-    interval depends on nothing but itself and ``seed``.
+    that which undoes both (``expanded_level``; Hesterberg, 2015). Samples of one size share their draws, and so do all
+    above 1,000 values, of which the shorter ones use the first part.
     """
 
-    def intervals(matrix: Numbers) -> Numbers:
-        means = resample_means(matrix, num_resamples=num_resamples, seed=seed)
-        return _bca(matrix, means, expanded_level(level, len(matrix)))
+    def intervals(matrix: Numbers, there: Numbers) -> Numbers:
+        parts = [(counts @ matrix) / (counts @ there) for counts in draw_counts(len(matrix), num_resamples, seed)]
+        return _bca(matrix, there, np.concatenate(parts), level)
 
-    return [(float(low), float(high)) for low, high in _by_size(samples, intervals)]
+    return [(float(low), float(high)) for low, high in _in_groups(samples, intervals)]
 
 
-def expanded_level(level: float, num_cases: int) -> float:
+def expanded_level(level: float, num_cases: Numbers | int) -> Numbers:
     """Return the level at which a bootstrap interval of the mean of normal values has the width of the t-interval at
     ``level``.
     """
     from scipy.special import ndtr, stdtrit
 
-    return float(1 - 2 * ndtr(np.sqrt(num_cases / (num_cases - 1)) * stdtrit(num_cases - 1, (1 - level) / 2)))
+    tail = stdtrit(num_cases - 1, (1 - level) / 2)
+    return np.asarray(1 - 2 * ndtr(np.sqrt(num_cases / (num_cases - 1)) * tail))
 
 
 def permutation_p_values(samples: Sequence[Numbers], *, num_resamples: int | None = None, seed: int = 0) -> list[float]:
@@ -53,7 +54,7 @@ def permutation_p_values(samples: Sequence[Numbers], *, num_resamples: int | Non
     Smyth, 2010). Under the null hypothesis a paired difference is as likely as its negative.
     """
 
-    def p_values(matrix: Numbers) -> Numbers:
+    def p_values(matrix: Numbers, there: Numbers) -> Numbers:
         observed = np.abs(matrix.sum(axis=0)) - EQUAL * np.abs(matrix).sum(axis=0)
         exact = len(matrix) <= MAX_EXACT
         hits, drawn = np.zeros(matrix.shape[1]), 0
@@ -62,12 +63,7 @@ def permutation_p_values(samples: Sequence[Numbers], *, num_resamples: int | Non
             drawn += len(signs)
         return hits / drawn if exact else (hits + 1) / (drawn + 1)
 
-    return [float(p) for p in _by_size(samples, p_values)]
-
-
-def resample_means(matrix: Numbers, *, num_resamples: int | None = None, seed: int = 0) -> Numbers:
-    """Draw rows of ``matrix`` (cases, columns) with replacement; return each draw's means (resamples, columns)."""
-    return np.concatenate([counts @ matrix for counts in draw_counts(len(matrix), num_resamples, seed)]) / len(matrix)
+    return [float(p) for p in _in_groups(samples, p_values)]
 
 
 def draw_counts(num_cases: int, num_resamples: int | None = None, seed: int = 0) -> Iterator[Numbers]:
@@ -101,32 +97,45 @@ def _all_signs(num_cases: int) -> Iterator[Numbers]:
     yield np.where(np.arange(2**num_cases)[:, None] >> np.arange(num_cases) & 1, 1.0, -1.0)
 
 
-def _bca(matrix: Numbers, means: Numbers, level: float) -> Numbers:
-    """Return the intervals (columns, 2) of the columns of ``matrix`` (cases, columns) from their resampled means."""
+def _bca(matrix: Numbers, there: Numbers, means: Numbers, level: float) -> Numbers:
+    """Return the intervals (columns, 2) of the columns of ``matrix`` (cases, columns) from their resampled means.
+
+    ``there`` is 1 where a column has a value and 0 where it is filled up with zeros.
+    """
     from scipy.special import ndtr, ndtri
 
-    observed = matrix.mean(axis=0)
-    constant = np.ptp(matrix, axis=0) < EQUAL
+    number = there.sum(axis=0)
+    observed = matrix.sum(axis=0) / number
+    centred = (matrix - observed) * there
+    constant = np.abs(centred).max(axis=0) < EQUAL
     below = ((means < observed).mean(axis=0) + (means <= observed).mean(axis=0)) / 2
     bias = ndtri(np.where(constant, 0.5, below))
-    centred = matrix - observed
     spread = np.where(constant, 1.0, (centred**2).sum(axis=0))
     acceleration = (centred**3).sum(axis=0) / (6 * spread**1.5)  # the jackknife's, which is closed for a mean
-    tails = bias[:, None] + ndtri([(1 - level) / 2, (1 + level) / 2])
-    places = ndtr(bias[:, None] + tails / (1 - acceleration[:, None] * tails))
-    return np.array(
-        [
-            (mean, mean) if same else np.quantile(column, place)
-            for mean, same, column, place in zip(observed, constant, means.T, places)
-        ]
-    )
+    half = ndtri((1 + expanded_level(level, number)) / 2)
+    ends = []
+    for tails in (bias - half, bias + half):
+        places = ndtr(bias + tails / (1 - acceleration * tails))
+        ends.append([np.quantile(column, place) for column, place in zip(means.T, places)])
+    return np.where(constant[:, None], observed[:, None], np.array(ends).T)
 
 
-def _by_size(samples: Sequence[Numbers], compute: Callable[[Numbers], Numbers]) -> list[Numbers]:
-    """Return ``compute`` of the samples, called once with all samples of a size as columns; one result a column."""
+def _in_groups(samples: Sequence[Numbers], compute: Callable[[Numbers, Numbers], Numbers]) -> list[Numbers]:
+    """Return ``compute`` of the samples, one result a sample.
+
+    It is called once for all samples of a size, and once for all large ones, with the samples as columns filled up with
+    zeros, and with an array that is 1 where a column has a value.
+    """
+    groups: dict[int, list[int]] = {}
+    for place, sample in enumerate(samples):
+        groups.setdefault(min(len(sample), LARGE_SAMPLE + 1), []).append(place)
     results: list[Numbers] = [np.zeros(0)] * len(samples)
-    for size in {len(sample) for sample in samples}:
-        places = [place for place, sample in enumerate(samples) if len(sample) == size]
-        for place, result in zip(places, compute(np.stack([samples[place] for place in places], axis=1))):
+    for places in groups.values():
+        matrix = np.zeros((max(len(samples[place]) for place in places), len(places)))
+        there = np.zeros_like(matrix)
+        for column, place in enumerate(places):
+            matrix[: len(samples[place]), column] = samples[place]
+            there[: len(samples[place]), column] = 1.0
+        for place, result in zip(places, compute(matrix, there)):
             results[place] = result
     return results

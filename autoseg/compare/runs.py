@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,28 +63,28 @@ class Runs:
     runs: tuple[Run, ...]
     untrained: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The plans that have a run, finished or not."""
         return tuple(dict.fromkeys(run.plan for run in self.runs))
 
-    @property
+    @cached_property
     def plans(self) -> tuple[str, ...]:
         """The plans that have a finished run."""
         return tuple(dict.fromkeys(run.plan for run in self.runs if run.state == "finished"))
 
-    @property
+    @cached_property
     def regions(self) -> tuple[str, ...]:
         """The regions that any case was scored for."""
         return tuple(dict.fromkeys(r for run in self.runs for values in run.cases.values() for r in values))
 
-    @property
+    @cached_property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that any region was scored by."""
         every = (m for run in self.runs for values in run.cases.values() for scores in values.values() for m in scores)
         return tuple(dict.fromkeys(every))
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, Any]:
         """The regions as the plans of the runs declare them: name to ``labels`` and ``value``; may be empty."""
         declared = (run.document.get("dataset", {}).get("regions") for run in self.runs)

@@ -92,7 +92,7 @@ def format_gb(memory: float | None) -> str:
 
 def format_share(share: float) -> str:
     """Return a share in whole per cent, without claiming certainty."""
-    return "more than 99 %" if 0.99 < share < 1 else "less than 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+    return "more than 99 %" if share > 0.99 else "less than 1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
 def join(words: list[str]) -> str:

@@ -83,9 +83,7 @@ def main() -> None:
     """Run all simulations, print and write them."""
     kinds, sizes = ("normal", "skewed", "failures"), (10, 20, 50, 200)
     coverage = {kind: {n: measure_coverage(kind, n) for n in sizes} for kind in kinds}
-    null = {
-        kind: {n: measure_verdicts(kind, n, 0.05, 0.0, NUM_PLANS) for n in (20, 50, 200)} for kind in kinds
-    }
+    null = {kind: {n: measure_verdicts(kind, n, 0.05, 0.0, NUM_PLANS) for n in (20, 50, 200)} for kind in kinds}
     power = {
         str(spread): {n: measure_verdicts("failures", n, spread, 0.01, 2) for n in (20, 50, 200)}
         for spread in (0.01, 0.02, 0.04)

@@ -117,7 +117,10 @@ def test_the_page_fits_a_phone(browse: Browse, page: Path) -> None:
 
 def test_the_leaderboard_sorts(used: dict[str, Any]) -> None:
     assert used["sort"]["seen"] == [
-        ["unet", EVIL, "slow"], ["slow", "unet", EVIL], [EVIL, "unet", "slow"], [EVIL, "slow", "unet"],
+        ["unet", EVIL, "slow"],
+        ["slow", "unet", EVIL],
+        [EVIL, "unet", "slow"],
+        [EVIL, "slow", "unet"],
     ]  # fmt: skip
     assert used["sort"]["marks"] == [["Plan", "ascending"]]
 

@@ -57,6 +57,13 @@ def test_the_interval_of_a_large_sample_is_scipys_too(rng: np.random.Generator) 
     assert (low, high) == pytest.approx(tuple(expected), abs=0.08 * (expected.high - expected.low))
 
 
+def test_large_samples_share_draws_and_keep_their_intervals(rng: np.random.Generator) -> None:
+    samples = [_skewed(rng, number) for number in (1001, 3000, 2500)]
+    for sample, together in zip(samples, bootstrap_intervals(samples)):
+        ((low, high),) = bootstrap_intervals([sample])
+        assert together == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
 def test_a_sample_has_the_same_interval_alone_and_among_others(rng: np.random.Generator) -> None:
     samples = [_skewed(rng, number) for number in (20, 31, 20)]
     together = bootstrap_intervals(samples)

@@ -48,9 +48,12 @@
 
   const table = document.getElementById("case-table");
   if (!table || !data.cases) return;
-  const LIMIT = 50;
+  const FEW = 10;
+  const MORE = 50;
   const field = document.getElementById("find-case");
   const count = document.getElementById("found-cases");
+  const more = document.getElementById("more-cases");
+  let limit = FEW;
   let places = data.cases.names.map((_, place) => place);
 
   function cell(kind, text) {
@@ -63,7 +66,7 @@
   function show() {
     const wanted = field.value.trim().toLowerCase();
     const found = places.filter((place) => data.cases.names[place].toLowerCase().includes(wanted));
-    const rows = found.slice(0, LIMIT).map((place) => {
+    const rows = found.slice(0, limit).map((place) => {
       const row = document.createElement("tr");
       row.append(cell("th", data.cases.names[place]));
       for (const values of data.cases.values) row.append(cell("td", values[place] === null ? "–" : values[place].toFixed(3)));
@@ -71,7 +74,8 @@
     });
     table.tBodies[0].replaceChildren(...rows);
     const all = `${found.length} of ${places.length} cases`;
-    count.textContent = found.length > LIMIT ? `${all}, the first ${LIMIT} are shown` : all;
+    count.textContent = found.length > limit ? `${all}, the first ${limit} are shown` : all;
+    more.hidden = found.length <= limit;
   }
 
   [...table.tHead.rows[0].cells].forEach((header, column) => header.addEventListener("click", () => {
@@ -82,5 +86,9 @@
     show();
   }));
   field.addEventListener("input", show);
+  more.addEventListener("click", () => {
+    limit += MORE;
+    show();
+  });
   show();
 })();

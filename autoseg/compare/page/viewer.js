@@ -86,8 +86,8 @@
       if (!box.checked || !labels[name] || plans.hidden.has(name)) return;
       const path = outline(labelsOf(labels[name], shown.size, slice), shown.size, scaleX, scaleY);
       if (name === "reference") {
-        stroke(context, path, "#000000", 5 * ratio, []);
-        stroke(context, path, "#ffffff", 3.5 * ratio, []);
+        stroke(context, path, "#000000", 5.5 * ratio, []);
+        stroke(context, path, "#ffffff", 3 * ratio, []);
       } else {
         stroke(context, path, data.colours[name], 2 * ratio, DASHES[(place - 1) % DASHES.length].map((n) => n * ratio));
       }
