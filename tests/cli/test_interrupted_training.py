@@ -44,7 +44,7 @@ class _Process:
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send a signal; return the exit status and what was written to standard error."""
         self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=60)
+        _, err = self.process.communicate(timeout=300)
         return self.process.returncode, err
 
 
@@ -187,7 +187,7 @@ def test_a_disk_that_is_really_full(planned: Path, expected: dict[str, Any]) -> 
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     command = [sys.executable, "-m", "autoseg.cli.train", *_arguments(planned)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit, timeout=120)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit, timeout=300)
     assert finished.returncode == 2, finished.stderr
     lines = finished.stderr.splitlines()
     assert len(lines) == 1 and "cannot be written" in lines[0] and "make room" in lines[0]
