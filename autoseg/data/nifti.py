@@ -42,7 +42,8 @@ def read_nifti(path: Path, *, as_float: bool) -> Stored:
         header = read_header(path)
         dtype = _number_type(header)
         slope, intercept = header.get_slope_inter()
-    except (HeaderDataError, ValueError) as error:
+        offset = max(int(header["vox_offset"]), MIN_OFFSET[int(header["sizeof_hdr"])])
+    except (HeaderDataError, ValueError, OverflowError) as error:
         raise VolumeError(path, f"has a damaged header ({error})", DAMAGED) from None
     except DAMAGES as error:
         raise VolumeError(path, f"is truncated or damaged ({error})", DAMAGED) from None
@@ -51,7 +52,6 @@ def read_nifti(path: Path, *, as_float: bool) -> Stored:
         raise VolumeError(path, f"holds no numbers (type {dtype})", DAMAGED)
     shape = volume_shape(_sizes(header), path)
     is_scaled = slope is not None and (slope, intercept) != (1, 0)
-    offset = max(int(header["vox_offset"]), MIN_OFFSET[int(header["sizeof_hdr"])])
     _check_size(path, offset, shape, dtype)
     result = np.dtype(np.float32) if as_float else np.dtype(np.float64) if is_scaled else dtype.newbyteorder("=")
     scaling = {"slope": float(slope), "intercept": float(intercept)} if is_scaled else {}
