@@ -33,7 +33,7 @@ def plan_reference() -> str:
     from autoseg.plan.plan import Plan
 
     introduction = (
-        "# The plan document\n\nGenerated from `autoseg/plan/plan.py`. Complete, closed and versioned JSON: every field "
+        "# The plan document\n\nGenerated from `autoseg/plan/plan.py`. Complete, closed, versioned JSON: every field "
         "must be there, an unknown one is refused. Spatial lists are in array order (z, y, x) after "
         "`preprocessing.transpose`; spacing in mm, sizes in voxels. "
         "[plan.schema.json](plan.schema.json) is its JSON schema: point your editor's JSON settings at it for "
