@@ -34,8 +34,9 @@ def plan_reference() -> str:
     from autoseg.plan.plan import Plan
 
     introduction = (
-        "# The plan document\n\nGenerated from `autoseg/plan/plan.py`. Complete, closed and versioned JSON: every field must be there, an "
-        "unknown one is refused. Spatial lists are in array order (z, y, x) after `preprocessing.transpose`; spacing in mm, sizes in voxels. "
+        "# The plan document\n\nGenerated from `autoseg/plan/plan.py`. Complete, closed, versioned JSON: every field "
+        "must be there, an unknown one is refused. Spatial lists are in array order (z, y, x) after "
+        "`preprocessing.transpose`; spacing in mm, sizes in voxels. "
         "[plan.schema.json](plan.schema.json) is its JSON schema: point your editor's JSON settings at it for "
         "`plans/**/*.json`, and it completes and checks what you type.\n"
     )
@@ -83,7 +84,8 @@ def _first_paragraph(document: type[BaseModel]) -> str:
 
 
 def _type_name(annotation: object) -> str:
-    text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
+    is_plain = isinstance(annotation, type) and not hasattr(annotation, "__args__")
+    text = annotation.__name__ if is_plain else str(annotation)
     for module in ("autoseg.plan.plan.", "autoseg.plan.optimization.", "autoseg.data.labels.", "typing."):
         text = text.replace(module, "")
     return text.replace("|", "or")
@@ -92,7 +94,8 @@ def _type_name(annotation: object) -> str:
 def _help(name: str) -> str:
     module = importlib.import_module(f"autoseg.cli.{name}")
     output = io.StringIO()
-    with redirect_stdout(output), mock.patch("sys.argv", [f"autoseg_{name}"]), mock.patch.dict("os.environ", COLUMNS="100"):
+    named, wide = mock.patch("sys.argv", [f"autoseg_{name}"]), mock.patch.dict("os.environ", COLUMNS="100")
+    with redirect_stdout(output), named, wide:
         module.main(["--help"])
     return output.getvalue()
 
