@@ -3,8 +3,12 @@
 import os
 from pathlib import Path
 
-import numpy as np
-import pytest
+# One thread a process, before torch is imported: the networks here are tiny, and threads that wait for each other on a
+# busy machine make them up to forty times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 REAL_DATA = Path(os.environ.get("AUTOSEG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 

@@ -34,7 +34,9 @@ def plan(
         typer.Option("--set", help="KEY=VALUE of the plan, e.g. training.epochs=20; repeat. Needs --name."),
     ] = None,
     name: Annotated[Optional[str], typer.Option("--name", help="Name of the new plan.")] = None,  # noqa: UP045
-    downsample: Annotated[float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")] = 1.0,
+    downsample: Annotated[
+        float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")
+    ] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Write a picture of augmented patches beside each plan.")] = False,
     workers: WorkersOption = 0,

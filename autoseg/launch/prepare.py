@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from autoseg.data.dataset import Case, Dataset
-from autoseg.data.splits import Splits, make_splits
+from autoseg.data.splits import OWN_SPLITS, Splits, group_cases, make_splits
 from autoseg.data.workspace import Workspace
-from autoseg.documents import write_document
-from autoseg.errors import PlanError
+from autoseg.documents import read_document, write_document
+from autoseg.errors import PlanError, WorkspaceError
 from autoseg.fingerprint.extract import extract_fingerprint
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.fingerprint.nnunet import read_nnunet_fingerprint
@@ -21,6 +21,7 @@ from autoseg.plan.spacing import choose_grid
 from autoseg.plan.variant import make_variant
 from autoseg.preprocess.store import CaseStore, preprocess_dataset, preprocessing_digest
 from autoseg.train.preview import write_preview
+from autoseg.train.state import training_digest
 
 DEFAULT_ARCHITECTURES = ("unet", "nnunet", "attention_unet", "unetr")
 ALL = "all"
@@ -57,12 +58,57 @@ def measure(
 
     Raises:
         DatasetError: something is wrong with the dataset; nothing is written.
+        WorkspaceError: the folds would change under results that there are already; nothing is written.
     """
-    splits = make_splits(dataset)
+    splits = choose_splits(dataset, workspace)
     fingerprint = extract_fingerprint(dataset, num_workers=num_workers, on_case=on_case)
     write_document(workspace.fingerprint(dataset.name), fingerprint)
     write_document(workspace.splits(dataset.name), splits)
     return fingerprint, splits
+
+
+def choose_splits(dataset: Dataset, workspace: Workspace) -> Splits:
+    """Return the folds that splits.json has already if they still suit the dataset, else those of ``make_splits``.
+
+    They suit it if they name all its cases and no other, and part no group; the dataset's own splits_final.json goes
+    before them. So folds edited by hand stay, and a case never changes sides under a trained network.
+
+    Raises:
+        DatasetError: the dataset cannot be split.
+        WorkspaceError: there are results, and their folds do not suit the dataset any more.
+    """
+    made, path = make_splits(dataset), workspace.splits(dataset.name)
+    if not path.is_file():
+        return made
+    before = read_document(path, Splits)
+    declared = (dataset.folder / OWN_SPLITS).is_file()
+    if before.folds == made.folds or not declared and _suits(before, dataset):
+        return before
+    if trained := sorted(results_folder(workspace, dataset.name).glob("*/fold_*/checkpoints/last.pt")):
+        old, new = _named_cases(before), {case.name for case in dataset.cases}
+        raise WorkspaceError(
+            f"{path}: the folds would change ({len(new - old)} cases are new, {len(old - new)} are gone), but "
+            f"{len(trained)} folds are trained on those before, e.g. {trained[0].parents[1]}; plan in another "
+            f"workspace (-w), or move {results_folder(workspace, dataset.name)} and {path.name} elsewhere"
+        )
+    return made
+
+
+def results_folder(workspace: Workspace, dataset: str) -> Path:
+    """Return the folder of the runs of all plans of a dataset."""
+    return workspace.fold(dataset, "plan", 0).parents[1]
+
+
+def _named_cases(splits: Splits) -> set[str]:
+    return {name for fold in splits.folds for name in (*fold.train, *fold.validation)}
+
+
+def _suits(splits: Splits, dataset: Dataset) -> bool:
+    if _named_cases(splits) != {case.name for case in dataset.cases}:
+        return False
+    groups = [set(names) for names in group_cases(dataset).values()]
+    sides = [(set(fold.train), set(fold.validation)) for fold in splits.folds]
+    return not any(group & train and group & validation for train, validation in sides for group in groups)
 
 
 def take_fingerprint(folder: Path, workspace: Workspace) -> Fingerprint:
@@ -85,10 +131,16 @@ def make_plans(
         the plans, and for each recipe that does not suit the data the reason.
 
     Raises:
-        PlanError: no plan at all can be made; a recipe, key or base plan is unknown; nothing is written.
+        PlanError: no plan at all can be made, or results of another plan of that name exist; a recipe or base plan is
+            unknown. DocumentError: a key is unknown, or a value does not fit. Nothing is written then.
     """
     check_request(request)
-    plans, refused = _varied_base(request, workspace, fingerprint.dataset) if request.base else _derived(fingerprint, request)
+    if request.base:
+        plans, refused = _varied_base(request, workspace, fingerprint.dataset)
+    else:
+        plans, refused = _derived(fingerprint, request)
+    for plan in plans:
+        _check_results(plan, workspace)
     for plan in plans:
         write_document(workspace.plan(fingerprint.dataset, plan.name), plan)
     return plans, refused
@@ -98,7 +150,8 @@ def check_request(request: PlanRequest) -> None:
     """Refuse a request that contradicts itself or names an unknown recipe, before anything long is started.
 
     Raises:
-        PlanError: a variant without a name, a base without assignments, or an unknown recipe.
+        PlanError: an unknown recipe, a variant without a name or with the name of a recipe, or a base plan together
+            with what it fixes already.
     """
     for name in request.architectures:
         if name != ALL:
@@ -107,6 +160,12 @@ def check_request(request: PlanRequest) -> None:
         raise PlanError("--set: a variant needs a name of its own; add --name, e.g. --name unet_short")
     if request.base and not request.assignments:
         raise PlanError(f"--from {request.base}: nothing is changed; add --set KEY=VALUE")
+    if request.base and (request.architectures or request.downsample != 1.0):
+        option = "-a" if request.architectures else "--downsample"
+        raise PlanError(f"--from {request.base}: this plan fixes what {option} would say; leave {option} out")
+    changed = request.base or request.assignments or request.architectures != (request.name,)
+    if request.name in recipe_names() and len(request.architectures) < 2 and changed:
+        raise PlanError(f"--name {request.name}: this is the name of a recipe's own plan; choose another")
 
 
 def gpu_memory_gb() -> float:
@@ -199,7 +258,19 @@ def _split_downsample(request: PlanRequest) -> tuple[float, tuple[str, ...]]:
 def _varied_base(request: PlanRequest, workspace: Workspace, dataset: str) -> tuple[list[Plan], dict[str, str]]:
     path = workspace.plan(dataset, request.base or "")
     base = read_plan(path)
-    if request.name == request.base or request.name in recipe_names():
+    if request.name == request.base:
         taken = ", ".join(plan_names(path.parent))
-        raise PlanError(f"--name {request.name}: this is a plan's own name; choose another (plans: {taken})")
+        raise PlanError(f"--name {request.name}: this is the base plan's own name; choose another (plans: {taken})")
     return [make_variant(base, request.name or "", request.assignments)], {}
+
+
+def _check_results(plan: Plan, workspace: Workspace) -> None:
+    """Refuse to put a plan in the place of another one that was trained: the results would belong to neither."""
+    folder = workspace.fold(plan.dataset.name, plan.name, 0).parent
+    for checkpoint in sorted(folder.glob("fold_*/checkpoints/last.pt")):
+        run = checkpoint.parents[1]
+        if training_digest(read_document(run / "plan.json", Plan)) != training_digest(plan):
+            raise PlanError(
+                f"plan {plan.name}: {run} was trained with another plan of this name (options, dataset or planner "
+                f"differ); give the new plan another --name, or move {folder} elsewhere"
+            )

@@ -19,6 +19,9 @@ from autoseg.plan.spacing import Grid, coarsened
 
 PatchSize = tuple[int, ...]
 
+MARGIN = 1.03
+"""A patch whose memory is foreseen to exceed what is usable by more than this factor is not measured."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -89,7 +92,7 @@ def choose_by_memory(
     """
     batch = rules.MIN_BATCH
     initial = initial_patch(grid)
-    candidates = [fit for fit in shrinking(architecture, grid, initial) if _padding(fit, grid) <= rules.MAX_PADDING]
+    candidates = [fit for fit in shrinking(architecture, grid, initial) if _suits(architecture, fit, grid)]
     if not candidates:
         raise _too_padded(fit_topology(architecture, grid.network_spacing, initial), grid)
 
@@ -99,10 +102,7 @@ def choose_by_memory(
     fit = _first_within(memory_gb, candidates, memory_of)
     if fit is None:
         raise _too_small(memory_gb)
-    # memory is affine in the batch: weights and their like, and the same again for every sample
-    base, more = (measure(fit.config, fit.patch_size, size) for size in (batch, 2 * batch))
-    a_sample = max((more - base) / batch, 1e-9)
-    memory_batch = batch + int((memory_gb - base) / a_sample)
+    memory_batch = _largest_batch(fit, memory_gb, _coverage_batch(fit, grid, num_training, rules.MAX_COVERAGE), measure)
     return _with_batch(fit, initial, memory_batch, grid, num_training, rules.MAX_COVERAGE)
 
 
@@ -160,29 +160,59 @@ def _shrink_once(architecture: Architecture, grid: Grid, fit: Fit) -> Fit | None
 
 
 def _first_within(usable: float, candidates: Sequence[Fit], memory_of: Callable[[Fit], float]) -> Fit | None:
-    """Return the first candidate of usable memory; the search starts where proportional memory would put it."""
-    limit = usable / memory_of(candidates[0]) * math.prod(candidates[0].patch_size)
-    small = (index for index, fit in enumerate(candidates) if math.prod(fit.patch_size) <= limit)
-    index = next(small, len(candidates) - 1)
-    while memory_of(candidates[index]) > usable:
-        index += 1
-        if index == len(candidates):
-            return None
-    while index > 0 and memory_of(candidates[index - 1]) <= usable:
-        index -= 1
-    return candidates[index]
+    """Return the first candidate of usable memory, or None, measuring as few of them as needed.
+
+    Memory is nearly affine in the voxels, so that two measurements tell where to look. What is returned was measured,
+    and so was the candidate before it, unless it is foreseen to exceed the memory by more than ``MARGIN``.
+    """
+    voxels = [math.prod(fit.patch_size) for fit in candidates]
+    known: dict[int, float] = {}
+
+    def foresee(index: int) -> float:
+        near = sorted(known, key=lambda k: abs(voxels[k] - voxels[index]))[:2]
+        if not near:
+            return voxels[index] / rules.VOXELS_PER_GB
+        if len(near) == 1 or voxels[near[0]] == voxels[near[1]]:
+            return known[near[0]] * voxels[index] / voxels[near[0]]
+        slope = (known[near[0]] - known[near[1]]) / (voxels[near[0]] - voxels[near[1]])
+        return known[near[0]] + max(slope, 0.0) * (voxels[index] - voxels[near[0]])
+
+    while True:
+        fitting = (i for i in range(len(candidates)) if known.get(i, foresee(i)) <= usable)
+        index = next(fitting, len(candidates) - 1)
+        if index in known:
+            if known[index] > usable:
+                return None
+            before = index - 1
+            if before < 0 or before in known or (len(known) > 1 and foresee(before) > usable * MARGIN):
+                return candidates[index]
+            index = before
+        known[index] = memory_of(candidates[index])
 
 
-def _padding(fit: Fit, grid: Grid) -> float:
-    """Return the largest ratio of a patch axis to the median image."""
-    return max(n / limit for n, limit in zip(fit.patch_size, grid.network_shape))
+def _largest_batch(fit: Fit, usable: float, most: int, measure: Measure) -> int:
+    """Return the largest batch of usable memory, or ``most`` if that is smaller than what fits."""
+    batch = rules.MIN_BATCH
+    if most <= batch:
+        return batch
+    base = measure(fit.config, fit.patch_size, batch)
+    # memory is affine in the batch: weights and their like, and the same again for every sample
+    a_sample = max((measure(fit.config, fit.patch_size, 2 * batch) - base) / batch, 1e-9)
+    return batch + int((usable - base) / a_sample)
+
+
+def _suits(architecture: Architecture, fit: Fit, grid: Grid) -> bool:
+    """Return whether a patch is not mostly padding and has two voxels in the coarsest stage, where norms need them."""
+    padding = max(n / limit for n, limit in zip(fit.patch_size, grid.network_shape))
+    coarsest = math.prod(fit.patch_size) // math.prod(architecture.divisor(fit.config))
+    return padding <= rules.MAX_PADDING and coarsest > 1
 
 
 def _too_padded(fit: Fit, grid: Grid) -> PlanError:
     found, limits = (" x ".join(f"{n:g}" for n in sizes) for sizes in (fit.patch_size, grid.network_shape))
     return PlanError(
-        f"patch size: the smallest that the network takes is {found} voxels, more than {rules.MAX_PADDING:g} times the "
-        f"median image of {limits} along an axis, so most of it would be padding; this architecture does not suit the data"
+        f"patch size: the smallest that the network takes is {found} voxels, but the median image has {limits}: most of it "
+        f"would be padding, or nothing would be left in the coarsest stage; this architecture does not suit the data"
     )
 
 
@@ -200,8 +230,12 @@ def _less(patch_size: PatchSize, axis: int, step: int) -> PatchSize:
 def _with_batch(
     fit: Fit, initial: Sequence[float], memory_batch: int, grid: Grid, num_training: int, max_coverage: float
 ) -> Choice:
-    dataset_voxels = grid.median_voxels * num_training
-    coverage_batch = round(dataset_voxels * max_coverage / math.prod(fit.patch_size))
+    coverage_batch = _coverage_batch(fit, grid, num_training, max_coverage)
     batch_size = max(min(memory_batch, coverage_batch), rules.MIN_BATCH)
     started = tuple(math.ceil(size) for size in initial)
     return Choice(fit, started, batch_size, memory_batch, coverage_batch, max_coverage)
+
+
+def _coverage_batch(fit: Fit, grid: Grid, num_training: int, max_coverage: float) -> int:
+    """Return the batch size that holds the largest allowed part of the dataset's voxels."""
+    return round(grid.median_voxels * num_training * max_coverage / math.prod(fit.patch_size))

@@ -248,7 +248,7 @@ def read_plan(path: Path) -> Plan:
         PlanError: there is no such plan; the message names those that there are.
         DocumentError: the plan is not valid.
     """
-    if not path.is_file():
+    if path.stem in RESERVED_NAMES or not path.is_file():
         names = plan_names(path.parent)
         known = f"plans here: {', '.join(names)}{nearest(path.stem, names)}" if names else "there are no plans yet"
         raise PlanError(f"{path}: no such plan; {known}; make it with autoseg_plan")

@@ -169,14 +169,14 @@ def choose_sizes(
         )
 
     def measure(config: Document, patch_size: tuple[int, ...], batch_size: int) -> float:
-        return measure_cost(workload, config, patch_size, batch_size, with_flops=False).memory_gb
+        return measure_cost(workload, config, patch_size, batch_size).memory_gb
 
     return choose_by_memory(module, grid, num_training, memory_gb=usable_gb(memory_gb), measure=measure)
 
 
 def usable_gb(memory_gb: float) -> float:
     """Return what a training's predicted memory may reach on a device of ``memory_gb``."""
-    return (memory_gb - rules.CONTEXT_GB) * rules.USABLE_MEMORY
+    return max(memory_gb - rules.CONTEXT_GB, 0.0) * rules.USABLE_MEMORY
 
 
 def _within_budget(recipe: Recipe, workload: Workload, choice: Choice, memory_gb: float) -> tuple[Choice, Cost]:

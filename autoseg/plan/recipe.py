@@ -92,6 +92,8 @@ def _split_budget(stem: str) -> tuple[str, str]:
         known = getattr(load_architecture(architecture), "BUDGETS", {})
         if key in known:
             return architecture, key
+    if "." in stem:
+        load_architecture(stem)  # raises, and says what to do
     names = sorted({*recipe_names(), *available_architectures()})
     raise PlanError(
         f"unknown architecture {stem!r}{nearest(stem, names)}; available: {', '.join(names)}; each also with "

@@ -61,6 +61,9 @@ MIN_PATCH_VOXELS = {2: 32**2, 3: 16**3}
 USABLE_MEMORY = 0.95
 """Part of the budget, less ``CONTEXT_GB``, that a predicted memory may take: an allocator cannot use every gap."""
 
+VOXELS_PER_GB = 128**3 / 6
+"""Voxels of a patch at batch size 2 that take about 1 GB: only where the search for the patch starts."""
+
 CONTEXT_GB = 0.5
 """What CUDA's context takes of a device, in GB, outside the allocator. A usual figure; autoseg has not yet measured it."""
 

@@ -142,5 +142,5 @@ def _cpu_name() -> str:
 
 def _cpu_has_bf16() -> bool:
     """Whether the CPU multiplies in bf16 itself: AVX-512 BF16, AMX, or ARM's BF16."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch tells it since 2.10
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch tells it since 2.10
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -110,11 +110,12 @@ class CaseCache:
         _fill(image, self._array(case, "image", self.store.image), box, 0)
 
     def _foreground(self, case: str) -> Mapping[int, NDArray[np.integer]]:
-        if (case, "foreground") in self.kept:
-            return self.kept[case, "foreground"]
-        voxels = self.store.foreground(case)
-        size = sum(array.nbytes for array in voxels.values())
-        return self._remember((case, "foreground"), size, lambda: voxels)
+        kept: Mapping[int, NDArray[np.integer]] | None = self.kept.get((case, "foreground"))
+        if kept is None:
+            voxels = self.store.foreground(case)
+            size = sum(array.nbytes for array in voxels.values())
+            kept = self._remember((case, "foreground"), size, lambda: voxels)
+        return kept
 
     def _array(self, case: str, kind: str, open_array: Callable[[str], Any]) -> Any:
         """Return the case's whole array if it fits into the cache, else the compressed one for a partial read."""
@@ -224,7 +225,7 @@ def _draw_augmentation(
         return None, [sampling.patch_size] * sampling.batch_size
     number = make_seed(sampling.seed, "augmentation", request.epoch, request.iteration, sampling.rank)
     parameters = sampling.pipeline.sample(shape, torch.Generator().manual_seed(number))
-    return parameters, sampling.pipeline.source_sizes(parameters, sampling.patch_size)
+    return parameters, sampling.pipeline.source_sizes(parameters, shape)
 
 
 def _read_sample(
@@ -274,4 +275,5 @@ def _fill(target: NDArray[Any], source: Any, box: Box, outside: int) -> None:
     there = tuple(slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(inside, box))
     if tuple(box) != tuple(inside):
         target[...] = outside
-    target[(..., *there)] = source[(slice(None),) * (len(source.shape) - len(box)) + tuple(inside)]
+    lead = (slice(None),) * (len(source.shape) - len(box))
+    target[lead + there] = source[lead + tuple(inside)]

@@ -28,6 +28,10 @@ EMA_WEIGHT = 0.9
 
 Checkpoint = dict[str, Any]
 
+_NETWORK = frozenset({"plan_sha256", "epoch", "network"})
+_RESUMABLE = _NETWORK | {"optimizer", "scaler", "average_dice", "best_dice", "history"}
+"""What a checkpoint must hold to predict, and to go on from."""
+
 
 @dataclass
 class TrainState:
@@ -104,8 +108,12 @@ def update_best(state: TrainState, dice: float | None) -> bool:
 
 
 def save_last(state: TrainState, folder: Path, digest: str) -> None:
-    """Write checkpoints/last.pt, keeping the one before it as last.previous.pt."""
-    last = folder / "last.pt"
+    """Write checkpoints/last.pt, keeping the one before it as last.previous.pt.
+
+    Raises:
+        TrainingError: it cannot be written; those before are untouched.
+    """
+    last, new = folder / "last.pt", folder / "last.new.pt"
     content = _describe(state, digest) | {
         "optimizer": state.optimizer.state_dict(),
         "scaler": None if state.scaler is None else state.scaler.state_dict(),
@@ -113,16 +121,19 @@ def save_last(state: TrainState, folder: Path, digest: str) -> None:
         "best_dice": state.best_dice,
         "history": state.history,
     }
-    with write_beside(last) as temporary:
-        torch.save(content, temporary)
-        if last.exists():
-            last.replace(folder / "last.previous.pt")
+    _save(content, new)
+    if last.exists():
+        last.replace(folder / "last.previous.pt")
+    new.replace(last)
 
 
 def save_best(state: TrainState, folder: Path, digest: str) -> None:
-    """Write checkpoints/best.pt: the network alone."""
-    with write_beside(folder / "best.pt") as temporary:
-        torch.save(_describe(state, digest), temporary)
+    """Write checkpoints/best.pt: the network alone.
+
+    Raises:
+        TrainingError: it cannot be written; the one before is untouched.
+    """
+    _save(_describe(state, digest), folder / "best.pt")
 
 
 def read_last(folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
@@ -135,7 +146,7 @@ def read_last(folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
     problems: list[str] = []
     for path in paths:
         try:
-            checkpoint = _load(path)
+            checkpoint = _load(path, _RESUMABLE)
         except TrainingError as error:
             problems.append(str(error))
         else:
@@ -152,15 +163,30 @@ def read_checkpoint(path: Path, plan: Plan) -> Checkpoint:
     Raises:
         TrainingError: it is unreadable or belongs to another plan.
     """
-    checkpoint = _load(path)
+    checkpoint = _load(path, _NETWORK)
     _check_plan(checkpoint, plan, path)
     return checkpoint
 
 
+def read_epoch(run_folder: Path) -> int:
+    """Return the number of finished epochs of a run that has a last.pt.
+
+    Raises:
+        TrainingError: it is unreadable.
+    """
+    epoch: int = _load(run_folder / "checkpoints" / "last.pt", _NETWORK)["epoch"]
+    return epoch
+
+
 def restore_state(state: TrainState, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint of ``read_last`` into a fresh state."""
-    state.network.load_state_dict(checkpoint["network"])
-    state.optimizer.load_state_dict(checkpoint["optimizer"])
+    """Put a checkpoint of ``read_last`` into a fresh state.
+
+    Raises:
+        TrainingError: the network's code has changed since.
+    """
+    with _fitting(f"the checkpoint of epoch {checkpoint['epoch']}"):
+        state.network.load_state_dict(checkpoint["network"])
+        state.optimizer.load_state_dict(checkpoint["optimizer"])
     if state.scaler is not None and checkpoint["scaler"] is not None:
         state.scaler.load_state_dict(checkpoint["scaler"])
     state.epoch = checkpoint["epoch"]
@@ -177,8 +203,9 @@ def load_network(run_folder: Path, plan: Plan, *, which: Literal["best", "last"]
     path = run_folder / "checkpoints" / f"{which}.pt"
     if not path.exists():
         raise TrainingError(f"{path}: no such checkpoint; train this fold first with autoseg_train")
-    network = build_network(plan)
-    network.load_state_dict(read_checkpoint(path, plan)["network"])
+    network, checkpoint = build_network(plan), read_checkpoint(path, plan)
+    with _fitting(str(path)):
+        network.load_state_dict(checkpoint["network"])
     return place_network(network, device).eval()
 
 
@@ -198,15 +225,42 @@ def _describe(state: TrainState, digest: str) -> Checkpoint:
     return {"schema": SCHEMA, "plan_sha256": digest, "epoch": state.epoch, "network": state.network.state_dict()}
 
 
-def _load(path: Path) -> Checkpoint:
+def _save(content: Checkpoint, path: Path) -> None:
+    try:
+        with write_beside(path) as temporary:
+            torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:  # torch's own writer tells of a full disk by the latter
+        raise TrainingError(
+            f"{path}: the checkpoint of epoch {content['epoch']} cannot be written ({_reason(error)}); those before it "
+            f"are kept; make room on the disk, then run the same command again"
+        ) from error
+
+
+def _load(path: Path, keys: frozenset[str]) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and storage errors share no class below this one
-        reason = " ".join(str(error).split())[:120]
-        raise TrainingError(f"{path}: the checkpoint cannot be read ({reason})") from error
+        raise TrainingError(f"{path}: the checkpoint cannot be read ({_reason(error)})") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise TrainingError(f"{path}: this is no checkpoint of the form {SCHEMA}")
+    if missing := sorted(keys - content.keys()):
+        raise TrainingError(f"{path}: the checkpoint holds no {', '.join(missing)}")  # best.pt copied to last.pt
     return content
+
+
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"{what} does not fit the network, whose code must have changed since ({_reason(error)}); "
+            f"bring the old code back, or delete the run's folder to train from the beginning"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _check_plan(checkpoint: Checkpoint, plan: Plan, path: Path) -> None:

@@ -22,7 +22,7 @@ def test_the_first_patch_that_fits_is_found(name: str, memory_gb: float, make_fi
     architecture = load_architecture(name)
     grid = choose_grid(make_fingerprint(spacing=(2.5, 0.8, 0.8), shape=(93, 512, 512), num_cases=50))
     choice = choose_by_memory(architecture, grid, 50, memory_gb=memory_gb, measure=_memory)
-    walk = shrinking(architecture, grid, initial_patch(grid))
+    walk = (fit for fit in shrinking(architecture, grid, initial_patch(grid)) if math.prod(fit.patch_size) > 32**3)
     first = next(fit for fit in walk if _memory(fit.config, fit.patch_size, 2) <= memory_gb)
     assert choice.fit == first
     assert all(n % d == 0 for n, d in zip(first.patch_size, architecture.divisor(first.config)))
@@ -33,9 +33,11 @@ def test_the_first_patch_that_fits_is_found(name: str, memory_gb: float, make_fi
 def test_patches_shrink_strictly_until_nothing_is_left(make_fingerprint: Any) -> None:
     grid = choose_grid(make_fingerprint(shape=(36, 50, 35)))
     for name in available_architectures():
-        sizes = [math.prod(fit.patch_size) for fit in shrinking(load_architecture(name), grid, initial_patch(grid))]
+        architecture = load_architecture(name)
+        fits = list(shrinking(architecture, grid, initial_patch(grid)))
+        sizes = [math.prod(fit.patch_size) for fit in fits]
         assert sizes == sorted(set(sizes), reverse=True)
-        assert 16**3 <= sizes[-1] <= 2 * 16**3
+        assert 16**3 <= sizes[-1] <= max(2 * 16**3, math.prod(architecture.divisor(fits[-1].config)))
 
 
 def test_a_batch_covers_at_most_a_twentieth_of_the_dataset(make_fingerprint: Any) -> None:
@@ -61,7 +63,7 @@ def test_the_initial_patch_has_equal_extents_within_the_image(make_fingerprint: 
 
 def test_a_patch_of_mostly_padding_is_refused(make_fingerprint: Any) -> None:
     thin = choose_grid(make_fingerprint(spacing=(10.0, 1.5, 1.5), shape=(7, 256, 256)))
-    with pytest.raises(PlanError, match="7 x 256 x 256 .* does not suit the data"):
+    with pytest.raises(PlanError, match="7 x 256 x 256.* does not suit the data"):
         choose_by_memory(load_architecture("unetr"), thin, 50, memory_gb=8.0, measure=_memory)
     choose_by_memory(load_architecture("unet"), thin, 50, memory_gb=8.0, measure=_memory)
 

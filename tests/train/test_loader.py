@@ -117,7 +117,7 @@ def test_each_sample_is_read_in_the_box_that_it_needs(store: CaseStore) -> None:
     sampling, cache = _sampling(store, pipeline), CaseCache(store)
     for request, batch in zip(_requests(6), _read(sampling, cache, _requests(6), 2)):
         assert batch.parameters is not None
-        sizes = pipeline.source_sizes(batch.parameters, sampling.patch_size)
+        sizes = pipeline.source_sizes(batch.parameters, (3, 1, *sampling.patch_size))
         source = tuple(batch.classes.shape[1:])
         assert source == tuple(max(axis) for axis in zip(*sizes))
         for sample, size in enumerate(sizes):
@@ -146,7 +146,9 @@ def test_ranks_see_other_batches(store: CaseStore, spatial_pipeline: Pipeline) -
 
 def test_forced_samples_show_foreground(store: CaseStore) -> None:
     sampling = _sampling(store, patch_size=(4, 4, 4), foreground_oversampling=1.0)
-    assert all((batch.classes > 0).flatten(1).any(1).all() for batch in _read(sampling, CaseCache(store), _requests(5), 2))
+    assert all(
+        (batch.classes > 0).flatten(1).any(1).all() for batch in _read(sampling, CaseCache(store), _requests(5), 2)
+    )
 
 
 def test_a_damaged_case_is_named(store: CaseStore, tmp_path: Path) -> None:
