@@ -26,7 +26,7 @@ setup(
         "numpy>=1.26",
         "scipy>=1.11",
         "SimpleITK>=2.3",
-        "monai>=1.4",
+        "monai>=1.5",
         "einops>=0.7",
         "blosc2>=3.0",
         "pydantic>=2.7",

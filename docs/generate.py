@@ -1,9 +1,13 @@
-"""Write docs/reference-cli.md and docs/reference-plan.md from the code: ``python docs/generate.py``. A test compares them."""
+"""Write docs/reference-cli.md, docs/reference-plan.md and docs/plan.schema.json: ``python docs/generate.py``.
+
+A test compares them with the code.
+"""
 
 import importlib
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from pydantic import BaseModel
@@ -29,10 +33,36 @@ def plan_reference() -> str:
     from autoseg.plan.plan import Plan
 
     introduction = (
-        "# The plan document\n\nGenerated from `autoseg/plan/plan.py`. Complete, closed and versioned JSON: every field must be there, an "
-        "unknown one is refused. Spatial lists are in array order (z, y, x) after `preprocessing.transpose`; spacing in mm, sizes in voxels.\n"
+        "# The plan document\n\nGenerated from `autoseg/plan/plan.py`. Complete, closed and versioned JSON: every field "
+        "must be there, an unknown one is refused. Spatial lists are in array order (z, y, x) after "
+        "`preprocessing.transpose`; spacing in mm, sizes in voxels. "
+        "[plan.schema.json](plan.schema.json) is its JSON schema: point your editor's JSON settings at it for "
+        "`plans/**/*.json`, and it completes and checks what you type.\n"
     )
     return "\n".join([introduction, *_sections(Plan, "")])
+
+
+def plan_schema() -> str:
+    """Return the JSON schema of a plan, in which an architecture's name decides what its configuration holds."""
+    from autoseg.documents import format_json
+    from autoseg.networks import available_architectures, load_architecture
+    from autoseg.plan.plan import Plan
+
+    schema = Plan.model_json_schema(by_alias=True)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["$defs"]["Network"]["allOf"] = [
+        {
+            "if": {"properties": {"architecture": {"const": name}}},
+            "then": {"properties": {"config": _complete(load_architecture(name).Config.model_json_schema())}},
+        }
+        for name in available_architectures()
+    ]
+    return format_json(schema) + "\n"
+
+
+def _complete(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration's schema with every field required, since a plan fills in no defaults."""
+    return {**schema, "required": list(schema["properties"])}
 
 
 def _sections(document: type[BaseModel], prefix: str) -> list[str]:
@@ -53,7 +83,8 @@ def _first_paragraph(document: type[BaseModel]) -> str:
 
 
 def _type_name(annotation: object) -> str:
-    text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
+    is_plain = isinstance(annotation, type) and not hasattr(annotation, "__args__")
+    text = annotation.__name__ if is_plain else str(annotation)
     for module in ("autoseg.plan.plan.", "autoseg.plan.optimization.", "autoseg.data.labels.", "typing."):
         text = text.replace(module, "")
     return text.replace("|", "or")
@@ -62,7 +93,8 @@ def _type_name(annotation: object) -> str:
 def _help(name: str) -> str:
     module = importlib.import_module(f"autoseg.cli.{name}")
     output = io.StringIO()
-    with redirect_stdout(output), mock.patch("sys.argv", [f"autoseg_{name}"]), mock.patch.dict("os.environ", COLUMNS="100"):
+    named, wide = mock.patch("sys.argv", [f"autoseg_{name}"]), mock.patch.dict("os.environ", COLUMNS="100")
+    with redirect_stdout(output), named, wide:
         module.main(["--help"])
     return output.getvalue()
 
@@ -70,3 +102,4 @@ def _help(name: str) -> str:
 if __name__ == "__main__":
     FOLDER.joinpath("reference-cli.md").write_text(cli_reference(), encoding="utf-8")
     FOLDER.joinpath("reference-plan.md").write_text(plan_reference(), encoding="utf-8")
+    FOLDER.joinpath("plan.schema.json").write_text(plan_schema(), encoding="utf-8")

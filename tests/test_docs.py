@@ -26,6 +26,10 @@ def test_plan_reference_is_current(generate: ModuleType) -> None:
     assert (ROOT / "docs" / "reference-plan.md").read_text() == generate.plan_reference(), "run python docs/generate.py"
 
 
+def test_plan_schema_is_current(generate: ModuleType) -> None:
+    assert (ROOT / "docs" / "plan.schema.json").read_text() == generate.plan_schema(), "run python docs/generate.py"
+
+
 def test_readme_has_its_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
     assert "python -m pip install -e . -c constraints.txt && autoseg_demo" in text

@@ -3,21 +3,55 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from autoseg.cli._progress import duration
+
 if TYPE_CHECKING:
     from autoseg.fingerprint.fingerprint import Fingerprint
     from autoseg.plan.plan import Plan
 
 
 def plans_table(plans: "Sequence[Plan]", fingerprint: "Fingerprint") -> Any:
-    """Return a table of the plans side by side."""
+    """Return a table of the plans side by side, with about how long an epoch takes on this machine."""
+    import torch
     from rich.table import Table
 
     from autoseg.plan.summary import COLUMNS, summarise
+    from autoseg.plan.throughput import epoch_seconds, measure_rate
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("plan")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("plan", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column, justify="right")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate = measure_rate(device)
+    table.add_column(f"epoch, {device.type}", justify="right")
     for plan in plans:
-        table.add_row(plan.name, *summarise(plan, fingerprint).values())
+        table.add_row(plan.name, *summarise(plan, fingerprint).values(), f"> {duration(epoch_seconds(plan, rate))}")
+    return table
+
+
+def story_text(plan: "Plan") -> str:
+    """Return each explained number of a plan with its reason."""
+    from autoseg.plan.story import tell
+
+    lines = [f"{plan.name}: {plan.network.architecture} for {plan.dataset.name}, {plan.budget.memory_gb:g} GB"]
+    for field, value, reason in tell(plan):
+        lines += ["", f"{field} = {value}" if len(value) <= 100 else f"{field} = {value[:97]}...", f"  {reason}"]
+    return "\n".join(lines)
+
+
+def difference_table(first: "Plan", second: "Plan") -> Any:
+    """Return a table of the fields that differ, or a line that says that none does."""
+    from rich.table import Table
+
+    from autoseg.plan.story import differences
+
+    rows = differences(first, second)
+    if not rows:
+        return "the plans are equal"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("field", f"{first.dataset.name}/{first.name}", f"{second.dataset.name}/{second.name}"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from autoseg.cli._command import DatasetOption, WorkersOption, WorkspaceOption, console, num_workers, run
-from autoseg.cli._plans import plans_table
+from autoseg.cli._command import WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._plans import difference_table, plans_table, story_text
 from autoseg.cli._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -19,16 +19,25 @@ if TYPE_CHECKING:
 
 
 def plan(
-    dataset: DatasetOption,
+    dataset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("-d", "--dataset", help="Dataset: its name in raw/ (or $nnUNet_raw), or a path to its folder."),
+    ] = None,
     architecture: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-a", "--architecture", help="What to plan: an architecture, NAME_2d, NAME_lowres, or all; repeat for several. Default: four architectures in 3-D."),
+        typer.Option(
+            "-a", "--architecture",
+            help="What to plan: an architecture, NAME_2d, NAME_lowres, or all; repeat for more. Default: four in 3-D.",
+        ),
     ] = None,
     memory: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--memory", help="Memory of the training device in GB, or auto: this machine's GPU. Default: 8."),
     ] = None,
-    base: Annotated[Optional[str], typer.Option("--from", help="Existing plan to make a variant of.")] = None,  # noqa: UP045
+    base: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", help="Existing plan to make a variant of."),
+    ] = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", help="KEY=VALUE of the plan, e.g. training.epochs=20; repeat. Needs --name."),
@@ -38,7 +47,17 @@ def plan(
         float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")
     ] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Write a picture of augmented patches beside each plan.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write a picture of augmented patches beside each plan.")
+    ] = False,
+    explain: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--explain", help="Only tell how an existing plan (its name, or a path) came about."),
+    ] = None,
+    diff: Annotated[
+        Optional[tuple[str, str]],  # noqa: UP045
+        typer.Option("--diff", help="Only show what differs between two existing plans (names, or paths)."),
+    ] = None,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -46,6 +65,11 @@ def plan(
 
     Example: autoseg_plan -d Hippocampus -a unet -a unetr
     """
+    if explain or diff:
+        _show(explain, diff, dataset, workspace)
+        return
+    if dataset is None:
+        raise typer.BadParameter("Missing option '-d' / '--dataset'.")
     from autoseg.data.dataset import find_dataset, find_folder
     from autoseg.data.workspace import open_workspace
     from autoseg.fingerprint.nnunet import holds_fingerprint_only
@@ -75,6 +99,19 @@ def _write_previews(plans: "Sequence[Plan]", place: "Workspace", workers: int) -
         console().print(f"wrote {preview(one, place, num_workers=workers)}", soft_wrap=True)
 
 
+def _show(explain: str | None, diff: tuple[str, str] | None, dataset: str | None, workspace: Path | None) -> None:
+    """Tell the story of a plan, or the difference of two; nothing is written."""
+    from autoseg.data.workspace import open_workspace
+    from autoseg.launch.lookup import find_plan
+
+    place, out = open_workspace(workspace), console()
+    if explain:
+        out.print(story_text(find_plan(explain, place, dataset)), markup=False)
+    if diff:
+        first, second = (find_plan(name, place, dataset) for name in diff)
+        out.print(difference_table(first, second))
+
+
 def _memory_gb(option: str | None) -> float | None:
     """Return the budget that ``--memory`` means; None leaves it to each recipe."""
     from autoseg.errors import PlanError
@@ -93,7 +130,9 @@ def _memory_gb(option: str | None) -> float | None:
     return value
 
 
-def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, workers: int) -> "list[Plan]":
+def _prepare(
+    dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, workers: int
+) -> "list[Plan]":
     from autoseg.launch.prepare import distinct_preprocessing, measure, preprocess
 
     out = console()
@@ -106,8 +145,8 @@ def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, 
         with progress_bar("preprocessing", total) as advance:
             preprocess(dataset, plans, place, num_workers=workers, on_case=advance)
     _print_written(dataset.name, plans, place, "fingerprint.json, splits.json")
-    command = f"autoseg_train -d {dataset.name} -a {plans[0].name} -f 0" if preprocess_too else f"autoseg_plan -d {dataset.name}"
-    out.print(f"next: {command}")
+    train = f"autoseg_train -d {dataset.name} -a {plans[0].name} -f 0"
+    out.print(f"next: {train if preprocess_too else f'autoseg_plan -d {dataset.name}'}")
     return plans
 
 

@@ -90,7 +90,9 @@ def _problems(measured: _NnunetFingerprint, channels: tuple[str, ...]) -> list[s
     known = measured.foreground_intensity_properties_per_channel
     missing = [n for n, name in enumerate(channels) if name.casefold() == "ct" and str(n) not in known]
     if missing:
-        found.append(f"foreground_intensity_properties_per_channel lacks the CT channels {missing}, which are clipped by it")
+        found.append(
+            f"foreground_intensity_properties_per_channel lacks the CT channels {missing}, which are clipped by it"
+        )
     return found
 
 

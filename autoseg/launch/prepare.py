@@ -216,7 +216,8 @@ def _derived(fingerprint: Fingerprint, request: PlanRequest) -> tuple[list[Plan]
             refused[name] = str(error)
     if not plans:
         reasons = list(dict.fromkeys(refused.values()))
-        raise PlanError(reasons[0] if len(reasons) == 1 else "; ".join(f"{name}: {text}" for name, text in refused.items()))
+        each = "; ".join(f"{name}: {text}" for name, text in refused.items())
+        raise PlanError(reasons[0] if len(reasons) == 1 else each)
     return plans, refused
 
 

@@ -51,12 +51,12 @@ class Architecture(Protocol):
 
     A file may also define ``DIMENSIONS``, the numbers of spatial axes that it can be built for; without it there are
     plans in 3-D only. A file that defines ``BUDGETS`` (suffix of the plan's name to ``FeatureMapBudget``) and
-    ``feature_map_voxels(config, patch_size, num_labels)`` is planned by nnU-Net's closed formula, every other one by its
-    measured memory.
+    ``feature_map_voxels(config, patch_size, num_labels)`` is planned by nnU-Net's closed formula, every other one by
+    its measured memory.
     """
 
     Config: type[Document]
-    """Plain numbers that fix the topology; spatial lists in (z, y, x) order."""
+    """Plain numbers that fix the topology; spatial lists in (z, y, x) order, as tuples, so that it can be hashed."""
 
     TRAINING: TrainingDefaults
 

@@ -53,7 +53,8 @@ class ResidualBlock(nn.Module):
     """Two convolutions and a shortcut (He et al. 2016), which is pooled where the block is strided, as in ResNet-D
     (He et al. 2019).
 
-    The shortcut's projection is normalised on request only: it costs a quarter more memory for a U-Net of single blocks.
+    The shortcut's projection is normalised on request only: it costs a quarter more memory for a U-Net of single
+    blocks.
     """
 
     def __init__(
@@ -135,11 +136,9 @@ def build_encoder_decoder(
     one = (1,) * config.dimensions
     decoder, upsampling, heads = [], [], []
     for stage in reversed(range(len(strides) - 1)):
-        width, step = features[stage], strides[stage + 1]
+        width, step, count = features[stage], strides[stage + 1], config.blocks_per_stage_decoder[-1 - stage]
         upsampling.append(_TRANSPOSED[config.dimensions](features[stage + 1], width, step, step))
-        decoder.append(
-            _stage(decoder_block or block, 2 * width, width, kernels[stage], one, config.blocks_per_stage_decoder[-1 - stage])
-        )
+        decoder.append(_stage(decoder_block or block, 2 * width, width, kernels[stage], one, count))
         heads.append(convolution(width, out_channels, one))
     network = EncoderDecoder(encoder, upsampling, decoder, heads, gates)
     network.apply(initialize)

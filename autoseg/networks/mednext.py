@@ -76,8 +76,9 @@ def _build_mednext(config: Config, in_channels: int, out_channels: int) -> Any:
     from monai.networks.nets import mednext  # here, since importing monai takes seconds
 
     return mednext.MedNeXt(
-        spatial_dims=config.dimensions, init_filters=config.features, in_channels=in_channels, out_channels=out_channels,
-        encoder_expansion_ratio=config.expansion_encoder, decoder_expansion_ratio=config.expansion_decoder,
+        spatial_dims=config.dimensions, init_filters=config.features, in_channels=in_channels,
+        out_channels=out_channels, encoder_expansion_ratio=config.expansion_encoder,
+        decoder_expansion_ratio=config.expansion_decoder,
         bottleneck_expansion_ratio=config.expansion_bottleneck, kernel_size=config.kernel_size, deep_supervision=True,
         use_residual_connection=True, blocks_down=config.blocks_encoder, blocks_bottleneck=config.blocks_bottleneck,
         blocks_up=config.blocks_decoder, norm_type="group",

@@ -1,4 +1,4 @@
-"""SwinUNETR (Hatamizadeh et al. 2022, arXiv:2201.01266): a shifted-window transformer as encoder, MONAI's implementation.
+"""SwinUNETR (Hatamizadeh et al. 2022, arXiv:2201.01266): a shifted-window transformer as encoder, MONAI's.
 
 Tokens of 2 voxels an axis are merged four times, so every patch axis is a multiple of 32, whatever the spacing.
 """

@@ -15,7 +15,7 @@ from autoseg.documents import Document
 from autoseg.networks import Architecture
 from autoseg.plan import rules
 from autoseg.plan.plan import Estimate
-from autoseg.plan.trace import FAKE, Tracker, autocast_as_cuda, build_without_values
+from autoseg.plan.trace import META, Tracker, autocast_as_cuda, build_without_values
 
 STATE_PER_PARAMETER = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 2}
 """fp32 numbers that an optimiser keeps for each parameter: momentum; first and second moment; square and momentum."""
@@ -67,13 +67,11 @@ def measure_cost(workload: Workload, config: Document, patch_size: tuple[int, ..
         warnings.simplefilter("ignore")
         network = _network(workload.architecture, config, workload.in_channels, workload.out_channels)
         tracker = Tracker()
-        with FAKE:
-            for tensor in (*network.parameters(), *network.buffers()):
-                tracker.add(tensor)
-            with tracker:
-                num_outputs = _iterate(network, workload, patch_size, batch_size)
-            for weights in network.parameters():
-                weights.grad = None
+        for tensor in (*network.parameters(), *network.buffers()):
+            tracker.add(tensor)
+        with tracker:
+            num_outputs = _iterate(network, workload, patch_size, batch_size)
+        network.zero_grad(set_to_none=True)
     parameters = sum(weights.numel() for weights in network.parameters())
     state = 4 * parameters * STATE_PER_PARAMETER.get(workload.optimizer, 2)
     return Cost(tracker.peak + state, parameters, tracker.flops, num_outputs)
@@ -89,8 +87,8 @@ def _network(
 
 def _iterate(network: torch.nn.Module, workload: Workload, patch_size: tuple[int, ...], batch_size: int) -> int:
     """Run one iteration without values; return the number of outputs."""
-    images = torch.empty(batch_size, workload.in_channels, *patch_size)
-    classes = torch.empty(batch_size, *patch_size, dtype=torch.int16)
+    images = torch.empty(batch_size, workload.in_channels, *patch_size, device=META)
+    classes = torch.empty(batch_size, *patch_size, dtype=torch.int16, device=META)
     with autocast_as_cuda(workload.precision):
         outputs = network(images)
     num_outputs = len(outputs)

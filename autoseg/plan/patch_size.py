@@ -211,15 +211,15 @@ def _suits(architecture: Architecture, fit: Fit, grid: Grid) -> bool:
 def _too_padded(fit: Fit, grid: Grid) -> PlanError:
     found, limits = (" x ".join(f"{n:g}" for n in sizes) for sizes in (fit.patch_size, grid.network_shape))
     return PlanError(
-        f"patch size: the smallest that the network takes is {found} voxels, but the median image has {limits}: most of it "
-        f"would be padding, or nothing would be left in the coarsest stage; this architecture does not suit the data"
+        f"patch size: the smallest that the network takes is {found} voxels, but the median image has {limits}: most "
+        f"of it would be padding, or nothing left in the coarsest stage; this architecture does not suit the data"
     )
 
 
 def _too_small(memory_gb: float) -> PlanError:
     return PlanError(
-        f"memory: even the smallest patch at batch size {rules.MIN_BATCH} needs more than the {memory_gb:.3g} GB that a "
-        f"training may use; give a larger --memory, or choose a smaller architecture"
+        f"memory: even the smallest patch at batch size {rules.MIN_BATCH} needs more than the {memory_gb:.3g} GB that "
+        f"a training may use; give a larger --memory, or choose a smaller architecture"
     )
 
 

@@ -5,6 +5,7 @@ after ``preprocessing.transpose``; spacing in millimetres; sizes in voxels. It h
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,9 +59,9 @@ class Budget(Document):
 class Normalization(Document):
     """How one channel's intensities become the network's input.
 
-    ``ct``: clip to [lower, upper], subtract mean, divide by std (all from the fingerprint). ``zscore``: the image's own mean and
-    standard deviation, within the nonzero mask if ``use_mask``. ``rescale``: the image's range to [0, 1]. ``rgb``: divide by 255.
-    ``none``: as stored. lower, upper, mean and std are null except for ``ct``.
+    ``ct``: clip to [lower, upper], subtract mean, divide by std (all from the fingerprint). ``zscore``: the image's
+    own mean and standard deviation, within the nonzero mask if ``use_mask``. ``rescale``: the image's range to [0, 1].
+    ``rgb``: divide by 255. ``none``: as stored. lower, upper, mean and std are null except for ``ct``.
     """
 
     scheme: Literal["ct", "zscore", "rescale", "rgb", "none"]
@@ -77,12 +78,14 @@ class Preprocessing(Document):
     Attributes:
         orientation: anatomical orientation that every case is brought to, SimpleITK code of the x, y and z axes.
         transpose: which (z, y, x) axis of the canonical image becomes which axis of the preprocessed one.
-        spacing: target spacing, after ``transpose``. The first is null for networks in 2-D: each case keeps its own there.
+        spacing: target spacing, after ``transpose``. The first is null for networks in 2-D: each case keeps its own
+            there.
         downsample: the factor by which ``spacing`` was coarsened on request; 1 is none.
         normalization: one entry a channel.
         image_order: spline order of image resampling.
         label_order: 1 for class-wise linear interpolation of labels, 0 for nearest neighbour.
-        separate_axis_threshold: above this ratio of the largest to the smallest spacing the coarse axis is resampled by nearest neighbour.
+        separate_axis_threshold: above this ratio of the largest to the smallest spacing the coarse axis is resampled
+            by nearest neighbour.
     """
 
     orientation: Literal["LPS"]
@@ -188,13 +191,13 @@ class Plan(Document):
     def _component_problems(self) -> list[str]:
         """Check every component against its own file."""
         training = self.training
-        checks = [
+        checks: list[tuple[str, Any]] = [
             ("network", lambda: self.network.architecture_config),
-            ("training.loss", lambda: parse_config(load_loss(training.loss.name).Config, training.loss.parameters, "training.loss")),
+            ("training.loss", lambda: _parse_component(load_loss(training.loss.name), training.loss, "training.loss")),
         ]
         for index, entry in enumerate(training.augmentation):
             where = f"training.augmentation.{index}"
-            checks.append((where, lambda e=entry, w=where: parse_config(load_augmentation(e.name).Config, e.parameters, w)))
+            checks.append((where, partial(_check_augmentation, entry, where)))
         return [problem for where, check in checks if (problem := _problem(where, check))]
 
     def _size_problems(self) -> list[str]:
@@ -202,9 +205,14 @@ class Plan(Document):
         if self.name in RESERVED_NAMES:
             problems.append(f"name: {self.name!r} is reserved; choose another")
         if len(self.preprocessing.normalization) != len(self.dataset.channels):
-            problems.append(f"preprocessing.normalization: {len(self.preprocessing.normalization)} entries for {len(self.dataset.channels)} channels")
+            problems.append(
+                f"preprocessing.normalization: {len(self.preprocessing.normalization)} entries for "
+                f"{len(self.dataset.channels)} channels"
+            )
         if sorted(self.preprocessing.transpose) != [0, 1, 2]:
-            problems.append(f"preprocessing.transpose: {list(self.preprocessing.transpose)} is no order of the axes 0, 1, 2")
+            problems.append(
+                f"preprocessing.transpose: {list(self.preprocessing.transpose)} is no order of the axes 0, 1, 2"
+            )
         return problems + self._dimension_problems() + self._divisibility_problems()
 
     def _dimension_problems(self) -> list[str]:
@@ -215,15 +223,17 @@ class Plan(Document):
             problems.append(f"preprocessing.spacing: {list(spacing)}, but spacings are above 0 mm")
         if (spacing[0] is None) != (len(patch_size) == 2):
             problems.append(
-                f"preprocessing.spacing[0] is {spacing[0]} for a patch of {len(patch_size)} axes; it is null for 2 and a "
-                f"number for 3"
+                f"preprocessing.spacing[0] is {spacing[0]} for a patch of {len(patch_size)} axes; it is null for 2 "
+                f"and a number for 3"
             )
         try:
             wanted = dimensions_of(load_architecture(self.network.architecture))
         except PlanError:
             return problems  # reported with the components
         if len(patch_size) not in wanted:
-            problems.append(f"training.patch_size: {len(patch_size)} axes, but {self.network.architecture} takes {wanted}")
+            problems.append(
+                f"training.patch_size: {len(patch_size)} axes, but {self.network.architecture} takes {wanted}"
+            )
         return problems
     def _divisibility_problems(self) -> list[str]:
         try:
@@ -232,7 +242,8 @@ class Plan(Document):
         except (DocumentError, PlanError):
             return []  # reported with the components
         if len(divisor) != len(self.training.patch_size):
-            return [f"network.config: for {len(divisor)} axes, but training.patch_size has {len(self.training.patch_size)}"]
+            found = len(self.training.patch_size)
+            return [f"network.config: for {len(divisor)} axes, but training.patch_size has {found}"]
         return [
             f"training.patch_size[{axis}] is {size}, which the network's factor {factor} does not divide; "
             f"the nearest sizes are {max(size // factor, 1) * factor} and {(size // factor + 1) * factor}"
@@ -270,6 +281,14 @@ def parse_config(document_class: type[Any], parameters: dict[str, Any], where: s
     if missing:
         raise DocumentError(f"{where}: fields {missing} are missing")
     return parse_document(json.dumps(parameters), document_class, where=where)
+
+
+def _check_augmentation(entry: Component, where: str) -> Any:
+    return _parse_component(load_augmentation(entry.name), entry, where)
+
+
+def _parse_component(module: Any, entry: Component, where: str) -> Any:
+    return parse_config(module.Config, entry.parameters, where)
 
 
 def _problem(where: str, check: Any) -> str | None:

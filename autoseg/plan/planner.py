@@ -140,8 +140,8 @@ def _sees_little(
 def _needless_low_resolution(choice: Choice, grid: Grid) -> str:
     shown = math.prod(choice.fit.patch_size) / grid.median_voxels
     return (
-        f"low resolution: a patch of {times(choice.fit.patch_size)} voxels shows {shown:.0%} of the median image, so that "
-        f"coarser images would gain too little; the plan at full resolution is enough"
+        f"low resolution: a patch of {times(choice.fit.patch_size)} voxels shows {shown:.0%} of the median image, so "
+        f"that coarser images would gain too little; the plan at full resolution is enough"
     )
 
 

@@ -97,15 +97,19 @@ def _explain_network(decisions: Decisions) -> dict[str, str]:
 def _explain_patch(decisions: Decisions) -> str:
     grid, budget, dimensions = decisions.grid, decisions.recipe.budget, decisions.recipe.dimensions
     start = (
-        f"Started at {times(decisions.choice.initial)} ({rules.PATCH_EDGE[dimensions]:g}^{dimensions} voxels of equal extent "
-        f"in mm, within the median image of {times(grid.network_shape)}) and shrunk along its relatively largest axis until "
+        f"Started at {times(decisions.choice.initial)} ({rules.PATCH_EDGE[dimensions]:g}^{dimensions} voxels of equal "
+        f"extent in mm, within the median image of {times(grid.network_shape)}) and shrunk along its relatively "
+        "largest axis until "
     )
     if budget is None:
-        return f"{start}batch size {rules.MIN_BATCH} fitted into {decisions.memory_gb:g} GB; padded to what the network divides."
+        return (
+            f"{start}batch size {rules.MIN_BATCH} fitted into {decisions.memory_gb:g} GB; padded to what the network "
+            "divides."
+        )
     voxels = (budget.voxels_2d if dimensions == 2 else budget.voxels_3d) * decisions.memory_gb / budget.memory_gb
     return (
-        f"{start}the feature maps had no more than the {voxels / 1e6:g} million voxels that nnU-Net's formula allows for "
-        f"{decisions.memory_gb:g} GB; padded to what the network divides."
+        f"{start}the feature maps had no more than the {voxels / 1e6:g} million voxels that nnU-Net's formula allows "
+        f"for {decisions.memory_gb:g} GB; padded to what the network divides."
     )
 
 
@@ -152,8 +156,8 @@ def explain_cost(cost: Cost, memory_gb: float) -> str:
     """Return what an iteration needs, and whether the budget holds it."""
     text = (
         f"One iteration was run on tensors without values: {cost.memory_gb:.2f} GB at most, "
-        f"{cost.parameters / 1e6:.1f} million parameters, {cost.flops / 1e12:.2f} TFLOP; the driver's own memory, about "
-        f"{rules.CONTEXT_GB:g} GB, comes on top"
+        f"{cost.parameters / 1e6:.1f} million parameters, {cost.flops / 1e12:.2f} TFLOP; the driver's own memory, "
+        f"about {rules.CONTEXT_GB:g} GB, comes on top"
     )
     if cost.memory_gb <= memory_gb - rules.CONTEXT_GB:
         return f"{text}."
@@ -164,5 +168,7 @@ def _explain_dice(decisions: Decisions) -> str:
     if decisions.recipe.dimensions == 2:
         return "Dice is taken over the whole batch, since a slice alone may show nothing."
     if decisions.batch_dice:
-        return "Dice is taken over the whole batch, since a patch shows less than a quarter of an image (nnU-Net's rule)."
+        return (
+            "Dice is taken over the whole batch, since a patch shows less than a quarter of an image (nnU-Net's rule)."
+        )
     return "Dice is taken for each sample, since a patch shows a good part of an image (nnU-Net's rule)."

@@ -65,11 +65,11 @@ VOXELS_PER_GB = 128**3 / 6
 """Voxels of a patch at batch size 2 that take about 1 GB: only where the search for the patch starts."""
 
 CONTEXT_GB = 0.5
-"""What CUDA's context takes of a device, in GB, outside the allocator. A usual figure; autoseg has not yet measured it."""
+"""What CUDA's context takes of a device, in GB, outside the allocator. A usual figure, not yet measured here."""
 
 WORKSPACE_GB = 0.25
-"""What cuDNN's convolutions are allowed for their workspaces, in GB, inside the allocator. An assumption: autoseg has not
-yet measured it on a GPU; tests/benchmarks/memory.py does."""
+"""What cuDNN's convolutions are allowed for their workspaces, in GB, inside the allocator. An assumption, not
+yet measured on a GPU; tests/benchmarks/memory.py does that."""
 
 # --- normalisation and resampling
 

@@ -85,9 +85,8 @@ def coarsened(grid: Grid) -> Iterator[Grid]:
     """Yield ever coarser grids, by nnU-Net's steps of 3 %: first the axes finer than half the coarsest, then all."""
     spacing = np.array(grid.spacing)
     while True:
-        ratio = spacing.max() / spacing
-        spacing = spacing * np.where((ratio > rules.LOW_RESOLUTION_SIMILAR) | (ratio.max() <= rules.LOW_RESOLUTION_SIMILAR),
-                                     rules.LOW_RESOLUTION_STEP, 1.0)  # fmt: skip
+        finer = spacing.max() / spacing > rules.LOW_RESOLUTION_SIMILAR
+        spacing = spacing * np.where(finer | ~finer.any(), rules.LOW_RESOLUTION_STEP, 1.0)
         shape = np.array(grid.spacing) / spacing * np.array(grid.median_shape)
         z, y, x = (float(value) for value in spacing)
         nz, ny, nx = (float(round(value)) for value in shape)

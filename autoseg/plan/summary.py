@@ -7,9 +7,8 @@ import numpy as np
 
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.plan.plan import Plan
-from autoseg.plan.rationale import times
 
-COLUMNS = ("patch, voxels", "patch, mm", "of image", "batch", "stages", "parameters", "memory", "TFLOP/iter", "optimizer")
+COLUMNS = ("patch", "in mm", "of image", "batch", "stages", "weights", "memory", "TFLOP", "optimizer")
 
 
 def summarise(plan: Plan, fingerprint: Fingerprint) -> dict[str, str]:
@@ -19,8 +18,8 @@ def summarise(plan: Plan, fingerprint: Fingerprint) -> dict[str, str]:
     extent = [round(size * (step or 0)) for size, step in zip(training.patch_size, spacing)]
     strides = plan.network.config.get("strides")
     texts = (
-        times(training.patch_size),
-        times(extent),
+        "x".join(str(size) for size in training.patch_size),
+        "x".join(str(size) for size in extent),
         f"{field_of_view(plan, fingerprint):.0%}",
         str(training.batch_size),
         str(len(strides)) if strides else "-",

@@ -1,36 +1,42 @@
 """Running a network on tensors without values: what is alive at each moment, and how much is computed.
 
-torch's FakeTensorMode lets an iteration run in a fraction of a second whatever the patch, on any machine. The tensors
-say that they are on the CPU, since torch without CUDA cannot differentiate any others; what CUDA's autocast does
-differently is put right here.
+On torch's meta device a tensor has a shape and no values, so that an iteration takes a fraction of a second whatever
+the patch, on any machine. There is no autocast for that device; the rules of CUDA's are applied here.
 """
 
 import math
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
+from autoseg.plan.shapes import apply_rule
+
 ALLOCATION_BYTES = 512
 """CUDA's caching allocator rounds every tensor up to a multiple of this."""
 
-IN_FP32 = frozenset({"layer_norm", "group_norm", "softmax", "log_softmax", "norm", "exp", "log", "pow", "prod", "rsqrt", "sum"})
-"""What CUDA's autocast computes in fp32 and the CPU's does not (torch's documentation of autocast)."""
+META = torch.device("meta")
 
-AS_IT_COMES = frozenset({"avg_pool3d", "interpolate", "grid_sample"})
-"""What the CPU's autocast computes in fp32 and CUDA's does not."""
+IN_LOW_PRECISION = frozenset({
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul",
+    "__matmul__", "mm", "mv", "bmm", "addmm", "addbmm", "baddbmm", "addmv", "addr", "einsum", "prelu",
+    "scaled_dot_product_attention",
+})  # fmt: skip
+"""What CUDA's autocast computes in bf16 or fp16 (torch's documentation of autocast)."""
 
-FAKE = FakeTensorMode(allow_non_fake_inputs=True)
-"""One mode for all networks, so that a network can be kept and run again."""
+IN_FP32 = frozenset({
+    "layer_norm", "group_norm", "softmax", "log_softmax", "softplus", "norm", "exp", "log", "pow", "prod", "rsqrt",
+    "sum", "cumsum", "reciprocal",
+})  # fmt: skip
+"""What it computes in fp32."""
 
 
 def build_without_values(build: Any, *arguments: Any) -> nn.Module:
@@ -40,26 +46,19 @@ def build_without_values(build: Any, *arguments: Any) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]), _undrawn_weights():
         network: nn.Module = build(*arguments)
-    with FAKE:
-        for module in network.modules():
-            for name, weights in module._parameters.items():
-                if weights is not None:
-                    empty = torch.empty(weights.shape, dtype=weights.dtype)
-                    module._parameters[name] = nn.Parameter(empty, requires_grad=weights.requires_grad)
-            for name, values in module._buffers.items():
-                if values is not None:
-                    module._buffers[name] = torch.empty(values.shape, dtype=values.dtype)
+    for module in network.modules():
+        for name, weights in module._parameters.items():
+            if weights is not None:
+                module._parameters[name] = nn.Parameter(weights.detach().to(META), requires_grad=weights.requires_grad)
+        for name, values in module._buffers.items():
+            if values is not None:
+                module._buffers[name] = values.to(META)
     return network
 
 
-@contextmanager
-def autocast_as_cuda(precision: str) -> Iterator[None]:
-    """Compute in the plan's precision as CUDA would; fp16 takes the same memory as bf16."""
-    if precision == "fp32":
-        yield
-        return
-    with torch.autocast("cpu", torch.bfloat16), _CudaPolicy():
-        yield
+def autocast_as_cuda(precision: str) -> AbstractContextManager[Any]:
+    """Return a context in which is computed in the plan's precision as CUDA would; fp16 takes the memory of bf16."""
+    return nullcontext() if precision == "fp32" else _CudaAutocast()
 
 
 class Tracker(TorchDispatchMode):
@@ -70,8 +69,10 @@ class Tracker(TorchDispatchMode):
         flops: multiplications and additions, counted as two.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_rules: bool = True) -> None:
+        """Count; ``with_rules`` says whether results are written down by shape, which must not change any count."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self._with_rules = with_rules
         self.peak = 0
         self.flops = 0
         self._now = 0
@@ -93,7 +94,9 @@ class Tracker(TorchDispatchMode):
         self._now -= self._alive.pop(key, 0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = apply_rule(func, args, kwargs or {}) if self._with_rules else None
+        if result is None:
+            result = func(*args, **(kwargs or {}))
         for leaf in (result,) if isinstance(result, torch.Tensor) else tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
                 self.add(leaf)
@@ -103,18 +106,32 @@ class Tracker(TorchDispatchMode):
         return result
 
 
-class _CudaPolicy(TorchFunctionMode):
-    """Where the two autocasts differ, does what CUDA's does."""
+class _CudaAutocast(TorchFunctionMode):
+    """Casts the arguments of torch's functions; weights are cast once, as CUDA's autocast does."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._weights: dict[int, torch.Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
-        if name in IN_FP32:
-            args, kwargs = tree_map(_to_fp32, (args, kwargs))
-        with torch.autocast("cpu", enabled=False) if name in AS_IT_COMES else nullcontext():
-            return func(*args, **kwargs)
+        if name in IN_LOW_PRECISION:
+            args, kwargs = tree_map(self._lower, (args, kwargs))
+        elif name in IN_FP32:
+            args, kwargs = tree_map(_raise, (args, kwargs))
+        return func(*args, **kwargs)
+
+    def _lower(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
+            return value
+        if not (value.is_leaf and value.requires_grad):
+            return value.bfloat16()
+        if id(value) not in self._weights:
+            self._weights[id(value)] = value.bfloat16()
+        return self._weights[id(value)]
 
 
-def _to_fp32(value: Any) -> Any:
+def _raise(value: Any) -> Any:
     is_low = isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16)
     return value.float() if is_low else value
 

@@ -13,7 +13,7 @@ from autoseg.plan.memory import Workload, measure_cost
 from autoseg.plan.optimization import Adam, AdamW, Cosine, Poly, RmsProp, Sgd
 from autoseg.plan.plan import Estimate, Plan
 from autoseg.plan.planner import loss_entry
-from autoseg.plan.rationale import times
+from autoseg.plan.rationale import explain_cost, times
 
 Content = dict[str, Any]
 """A plan as plain JSON values."""
@@ -281,11 +281,7 @@ def _with_estimate(variant: Plan, plan: Plan) -> Plan:
             f"plan {variant.name}: the network cannot be run at patch size {list(training.patch_size)} ({reason}); "
             f"set network.config and training.patch_size so that they fit each other"
         ) from error
-    fits = "within" if cost.memory_gb <= variant.budget.memory_gb else "MORE THAN"
-    sentence = (
-        f"Estimated again: {cost.memory_gb:.2f} GB, {fits} the budget of {variant.budget.memory_gb:g} GB; "
-        f"{cost.parameters / 1e6:.1f} million parameters, {cost.flops / 1e12:.2f} TFLOP an iteration."
-    )
+    sentence = explain_cost(cost, variant.budget.memory_gb)
     rationale = {**variant.rationale, "estimate": sentence}
     estimate: Estimate = cost.estimate
     return variant.model_copy(update={"estimate": estimate, "rationale": rationale})

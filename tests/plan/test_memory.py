@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from autoseg.documents import Document
 from autoseg.networks import load_architecture
-from autoseg.plan.memory import Workload, measure_cost
-from autoseg.plan.trace import FAKE, autocast_as_cuda
+from autoseg.plan.memory import Workload, _loss, measure_cost
+from autoseg.plan.trace import Tracker, autocast_as_cuda, build_without_values
 
 
 class _OneConvolution:
@@ -61,14 +61,46 @@ def test_memory_is_affine_in_the_batch_and_bf16_saves() -> None:
 
 
 def test_casts_are_those_of_cuda() -> None:
-    """CUDA's autocast normalises groups in fp32, and pools in bf16; the CPU's does neither."""
-    norm, pool = nn.GroupNorm(4, 4), nn.AvgPool3d(2)
-    with FAKE, autocast_as_cuda("bf16"):
-        x = nn.functional.conv3d(torch.zeros(1, 1, 4, 4, 4), torch.zeros(4, 1, 1, 1, 1))
-        seen = {"conv": x.dtype, "norm": norm(x).dtype, "pool": pool(x).dtype, "softmax": x.softmax(1).dtype}
-    assert seen == {"conv": torch.bfloat16, "norm": torch.float32, "pool": torch.bfloat16, "softmax": torch.float32}
-    with FAKE, autocast_as_cuda("fp32"):
-        assert nn.functional.conv3d(torch.zeros(1, 1, 4, 4, 4), torch.zeros(4, 1, 1, 1, 1)).dtype == torch.float32
+    """CUDA's autocast convolves in low precision, normalises groups in fp32, and pools what comes as it comes."""
+    norm, pool, conv = (module.to("meta") for module in (nn.GroupNorm(4, 4), nn.AvgPool3d(2), nn.Conv3d(1, 4, 1)))
+    image = torch.zeros(1, 1, 4, 4, 4, device="meta")
+    with autocast_as_cuda("bf16"):
+        x = conv(image)
+        found = [y.dtype for y in (x, norm(x), pool(x), x.softmax(1), x @ torch.zeros(4, 2, device="meta"))]
+    assert found == [torch.bfloat16, torch.float32, torch.bfloat16, torch.float32, torch.bfloat16]
+    with autocast_as_cuda("fp32"):
+        assert conv(image).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["unet", "attention_unet", "mednext", "unetr"])
+def test_results_by_shape_are_counted_as_torchs_own(name: str) -> None:
+    architecture = load_architecture(name)
+    config = architecture.derive((1.0, 1.0, 1.0), (32, 32, 32))
+    peaks = []
+    for with_rules in (True, False):
+        network = build_without_values(architecture.build, config, 1, 2)
+        tracker = Tracker(with_rules=with_rules)
+        with tracker, autocast_as_cuda("bf16"):
+            outputs = network(torch.empty(2, 1, 32, 32, 32, device="meta"))
+            torch.stack([output.float().sum() for output in outputs]).sum().backward()
+        peaks.append((tracker.peak, tracker.flops))
+    assert peaks[0] == peaks[1]
+
+
+def test_the_trace_counts_what_a_real_iteration_has() -> None:
+    nnunet = load_architecture("nnunet")
+    config = nnunet.derive((1.0, 1.0, 1.0), (16, 16, 16))
+    network, tracker = nnunet.build(config, 1, 2), Tracker(with_rules=False)
+    for weights in network.parameters():
+        tracker.add(weights)
+    with tracker:
+        images, classes = torch.zeros(2, 1, 16, 16, 16), torch.zeros(2, 16, 16, 16, dtype=torch.int16)
+        outputs = network(images)
+        losses = [_loss(logits, classes) for logits in outputs]
+        del outputs
+        torch.stack(losses).sum().backward()
+    foreseen = measure_cost(_workload(nnunet, "fp32"), config, (16, 16, 16), 2)
+    assert foreseen.memory_bytes - 4 * foreseen.parameters == pytest.approx(tracker.peak, rel=0.01)
 
 
 def test_constructors_that_read_values_can_be_traced() -> None:

@@ -27,7 +27,7 @@ def test_a_plan_is_complete_explained_and_fits(name: str, make_fingerprint: Any,
     assert (schemes[0].lower, schemes[0].upper, schemes[1].mean) == (-20.0, 180.0, None)
     assert {"preprocessing.spacing", "training.patch_size", "training.batch_size", "estimate"} <= set(plan.rationale)
     assert all(text.endswith(".") for text in plan.rationale.values())
-    assert plan.training.deep_supervision == (name != "unetr")
+    assert plan.training.deep_supervision == (name not in ("unetr", "swin_unetr"))
     write_document(tmp_path / "plan.json", plan)
     assert read_document(tmp_path / "plan.json", Plan) == plan
 
@@ -72,7 +72,8 @@ def test_a_plan_in_two_dimensions(make_fingerprint: Any) -> None:
     assert plan.prediction.mirror_axes == (1, 2)
     by_name = {entry.name: entry.parameters for entry in plan.training.augmentation}
     assert by_name["spatial"]["rotation_degrees"] == [180.0, 0.0, 0.0]
-    assert by_name["spatial"]["scaling_axes"] == by_name["mirror"]["axes"] == by_name["low_resolution"]["axes"] == [1, 2]
+    axes = by_name["spatial"]["scaling_axes"], by_name["mirror"]["axes"], by_name["low_resolution"]["axes"]
+    assert axes == ([1, 2],) * 3
     assert plan.training.loss.parameters["batch_dice"] is True
     with pytest.raises(DocumentError, match=r"spacing\[0\] is None for a patch of 3 axes.*network.config: for 2 axes"):
         parse_document(to_text(plan).replace("[128, 112]", "[16, 128, 112]"), Plan, where="plan")

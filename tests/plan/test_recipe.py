@@ -30,7 +30,8 @@ def test_modules_outside_the_package_are_recipes_too() -> None:
 def test_every_listed_recipe_exists_and_every_architecture_is_listed() -> None:
     recipes = [find_recipe(name) for name in recipe_names()]
     assert {recipe.architecture for recipe in recipes} == set(available_architectures())
-    assert {"nnunet_2d", "nnunet_lowres", "nnunet_resenc_m", "nnunet_resenc_l", "nnunet_resenc_xl"} <= set(recipe_names())
+    nnunets = {"nnunet_2d", "nnunet_lowres", "nnunet_resenc_m", "nnunet_resenc_l", "nnunet_resenc_xl"}
+    assert nnunets <= set(recipe_names())
 
 
 @pytest.mark.parametrize(
