@@ -57,18 +57,18 @@ class Pipeline:
             drawn[self._mirror] = {"mirrored": torch.zeros_like(mirrored)}
         return tuple(drawn)
 
-    def source_sizes(self, parameters: BatchParameters, patch_size: Sequence[int]) -> list[tuple[int, ...]]:
-        """Return, for each sample, the box about the patch's centre that its augmentation looks at."""
-        batch = len(next(iter(parameters[0].values()))) if parameters else 0
+    def source_sizes(self, parameters: BatchParameters, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return, for each sample of ``shape`` (B, C, *patch), the box about its centre that augmentation looks at."""
+        patch_size = shape[2:]
         if self._larger is None:
-            return [tuple(patch_size)] * batch
+            return [patch_size] * shape[0]
         step, drawn = self._steps[self._larger], parameters[self._larger]
-        sizes: list[list[int]] = step.augmentation.source_sizes(step.config, drawn, tuple(patch_size)).tolist()  # type: ignore[attr-defined]
+        sizes: list[list[int]] = step.augmentation.source_sizes(step.config, drawn, patch_size).tolist()  # type: ignore[attr-defined]
         return [tuple(size) for size in sizes]
 
     def source_shape(self, parameters: BatchParameters, patch_size: Sequence[int]) -> tuple[int, ...]:
         """Return the box that holds those of all samples: the patch with as many voxels at either side."""
-        return tuple(max(axis) for axis in zip(tuple(patch_size), *self.source_sizes(parameters, patch_size)))
+        return tuple(max(axis) for axis in zip(tuple(patch_size), *self.source_sizes(parameters, (0, 0, *patch_size))))
 
     def apply(
         self, images: torch.Tensor, classes: torch.Tensor, parameters: BatchParameters, patch_size: Sequence[int]

@@ -48,6 +48,9 @@ def plan(
         float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")
     ] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write a picture of augmented patches beside each plan.")
+    ] = False,
     explain: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--explain", help="Only tell how an existing plan (its name, or a path) came about."),
@@ -56,9 +59,6 @@ def plan(
         Optional[tuple[str, str]],  # noqa: UP045
         typer.Option("--diff", help="Only show what differs between two existing plans (names, or paths)."),
     ] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Write a picture of augmented patches beside each plan.")
-    ] = False,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:

@@ -225,7 +225,7 @@ def _draw_augmentation(
         return None, [sampling.patch_size] * sampling.batch_size
     number = make_seed(sampling.seed, "augmentation", request.epoch, request.iteration, sampling.rank)
     parameters = sampling.pipeline.sample(shape, torch.Generator().manual_seed(number))
-    return parameters, sampling.pipeline.source_sizes(parameters, sampling.patch_size)
+    return parameters, sampling.pipeline.source_sizes(parameters, shape)
 
 
 def _read_sample(

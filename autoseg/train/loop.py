@@ -6,21 +6,17 @@ more copies this file. Torch's threads, seeds and cuDNN's flags are as before wh
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from autoseg.augment._pipeline import Pipeline
 from autoseg.data.splits import Fold
 from autoseg.documents import write_document
 from autoseg.errors import TrainingError
-from autoseg.losses._deep_supervision import build_loss
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.store import CaseStore, remove_stale
 from autoseg.train.ahead import (
@@ -29,26 +25,23 @@ from autoseg.train.ahead import (
     find_place,
     kept_buffers,
     previous_place,
-    stay_ahead,
     time_iterations,
 )
 from autoseg.train.device import (
     DTYPES,
-    Precision,
     RunRecord,
-    choose_memory_format,
-    choose_precision,
     cudnn_settings,
     make_run_record,
     peak_memory_gb,
     reset_peak_memory,
 )
 from autoseg.train.exclusion import hold_folder
-from autoseg.train.interruption import StopFlag, catch_signals
-from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, open_pool, stream_batches
+from autoseg.train.interruption import catch_signals
+from autoseg.train.loader import Batch, CaseCache, open_pool
 from autoseg.train.log import EpochReport, IterationReport, OnEvent, Phase, TrainingLog, make_record
 from autoseg.train.optimization import learning_rate, set_learning_rate
 from autoseg.train.scores import count_voxels, pseudo_dice
+from autoseg.train.setup import Batches, Setup, make_batches, make_setup, move_batch
 from autoseg.train.state import (
     Checkpoint,
     TrainState,
@@ -61,38 +54,6 @@ from autoseg.train.state import (
     training_digest,
     update_best,
 )
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What stays the same through a training.
-
-    Attributes:
-        augmentation: the plan's pipeline.
-        loss: takes float32 logits, finest first, and classes.
-        membership: which class belongs to which region; bool (regions, classes), on the device.
-        on_event: is told of every iteration and epoch.
-        stop: the flag that a signal sets.
-    """
-
-    plan: Plan
-    device: torch.device
-    precision: Precision
-    memory_format: torch.memory_format
-    augmentation: Pipeline
-    loss: nn.Module
-    membership: torch.Tensor
-    on_event: OnEvent
-    stop: StopFlag
-
-
-@dataclass(frozen=True)
-class Batches:
-    """The two streams of batches, and how many validation batches an epoch has: none without validation cases."""
-
-    training: Generator[Batch, None, None]
-    validation: Generator[Batch, None, None]
-    num_validation: int
 
 
 def train_fold(
@@ -136,8 +97,7 @@ def train_fold(
             batches = make_batches(setup, state.epoch, fold, cache, pool, place=place)
             log = TrainingLog(run_folder, state.history)
             with closing(log), closing(batches.training), closing(batches.validation):
-                _log_start(log, setup, state, record, problems)
-                log.write(reason)
+                _log_start(log, setup, state, record, problems, reason)
                 run_epochs(state, setup, batches, run_folder, log)
 
 
@@ -152,62 +112,6 @@ def open_run(run_folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]
     checkpoint, problems = read_last(run_folder / "checkpoints", plan)
     write_document(run_folder / "plan.json", plan)
     return checkpoint, problems
-
-
-def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFlag) -> Setup:
-    """Build what the plan and the device fix for the whole training."""
-    training, labels = plan.training, plan.dataset.label_scheme
-    loss = build_loss(training.loss.name, training.loss.parameters, labels, deep_supervision=training.deep_supervision)
-    return Setup(
-        plan=plan,
-        device=device,
-        precision=choose_precision(training.precision, device),
-        memory_format=choose_memory_format(device),
-        augmentation=Pipeline([(entry.name, entry.parameters) for entry in training.augmentation]),
-        loss=loss.to(device),
-        membership=torch.from_numpy(labels.membership()).to(device),
-        on_event=on_event,
-        stop=stop,
-    )
-
-
-def make_batches(
-    setup: Setup,
-    first_epoch: int,
-    fold: Fold,
-    cache: CaseCache,
-    pool: ThreadPoolExecutor,
-    *,
-    place: Place = "device",
-) -> Batches:
-    """Return the streams of all batches from ``first_epoch`` on, so that reading ahead does not stop at an epoch's end.
-
-    The validation batches of every epoch are those of epoch 0: its loss is comparable from epoch to epoch.
-    """
-    section = setup.plan.training
-    epochs = range(first_epoch, section.epochs)
-    num_validation = section.validation_iterations if fold.validation else 0
-    training = Sampling(
-        cases=fold.train,
-        purpose="training",
-        num_channels=len(setup.plan.dataset.channels),
-        patch_size=section.patch_shape,
-        batch_size=section.batch_size,
-        foreground_oversampling=section.foreground_oversampling,
-        seed=section.seed,
-        pipeline=setup.augmentation,
-        augmented=place == "cpu",
-    )
-    validation = replace(training, cases=fold.validation, purpose="validation", pipeline=None, augmented=False)
-    pinned = setup.device.type == "cuda"
-    to_train = (BatchRequest(*key) for key in product(epochs, range(section.iterations_per_epoch)))
-    to_validate = (BatchRequest(0, iteration) for _, iteration in product(epochs, range(num_validation)))
-    streams = (
-        stream_batches(*stream, cache, pool, pin_memory=pinned)
-        for stream in ((to_train, training), (to_validate, validation))
-    )
-    train, validate = (stay_ahead(one, lambda it: Batch(*_move(it, setup), None), setup.device) for one in streams)
-    return Batches(train, validate, num_validation)
 
 
 def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Path, log: TrainingLog) -> None:
@@ -283,7 +187,7 @@ def run_training(state: TrainState, setup: Setup, batches: Batches) -> tuple[flo
 
 def train_step(state: TrainState, setup: Setup, batch: Batch) -> torch.Tensor:
     """Take one step of the optimiser; return the loss on the device, without waiting for it."""
-    images, classes = _move(batch, setup)
+    images, classes = move_batch(batch, setup)
     state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, whose activations need the memory
     logits = _compute_logits(state.network, images, setup)
     loss: torch.Tensor = setup.loss(logits, classes)
@@ -314,23 +218,13 @@ def run_validation(
         setup.stop.check(state.epoch)
         batch, seconds = _next_batch(batches.validation)
         waiting += seconds
-        images, classes = _move(batch, setup)
+        images, classes = move_batch(batch, setup)
         logits = _compute_logits(state.network, images, setup)
         loss += setup.loss(logits, classes)
         counts += count_voxels(logits[0], classes, setup.membership, overlapping=overlapping)
         _report_iteration("validation", iteration, iterations, state, setup)
     dice = dict(zip(setup.plan.dataset.regions, pseudo_dice(counts)))
     return loss.item() / iterations if iterations else None, dice, waiting
-
-
-def _move(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bring a batch to the device, augment it there, and lay it out as the network wants it."""
-    images = batch.images.to(setup.device, non_blocking=True)
-    classes = batch.classes.to(setup.device, non_blocking=True)
-    if batch.parameters is not None:
-        patch_size = setup.plan.training.patch_shape
-        images, classes = setup.augmentation.apply(images, classes, batch.parameters, patch_size)
-    return images.contiguous(memory_format=setup.memory_format), classes
 
 
 def _compute_logits(network: nn.Module, images: torch.Tensor, setup: Setup) -> list[torch.Tensor]:
@@ -350,7 +244,7 @@ def _time_place(
     """Return the seconds of an iteration with augmentation at ``place``, in steps that change nothing."""
 
     def step(batch: Batch) -> None:
-        images, classes = _move(batch, setup)
+        images, classes = move_batch(batch, setup)
         setup.loss(_compute_logits(state.network, images, setup), classes).backward()
         state.network.zero_grad(set_to_none=True)
 
@@ -401,7 +295,9 @@ def _check_finite(train_loss: float, validation_loss: float | None, epoch: int, 
             )
 
 
-def _log_start(log: TrainingLog, setup: Setup, state: TrainState, record: RunRecord, problems: list[str]) -> None:
+def _log_start(
+    log: TrainingLog, setup: Setup, state: TrainState, record: RunRecord, problems: list[str], place: str
+) -> None:
     for problem in problems:
         log.write(f"{problem}; going on from the checkpoint before it")
     section = setup.plan.training
@@ -413,5 +309,5 @@ def _log_start(log: TrainingLog, setup: Setup, state: TrainState, record: RunRec
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     log.write(
         f"on {record.device} in {record.precision} (the plan says {section.precision}), {record.threads} CPU threads, "
-        f"{record.workers} workers; {versions}"
+        f"{record.workers} workers, {place}; {versions}"
     )

@@ -111,3 +111,13 @@ def test_mistakes_are_told() -> None:
         Pipeline([("mirror", {"axes": [3]})])
     with pytest.raises(PlanError, match="keep one of them"):
         make_pipeline("spatial", "spatial")
+
+
+def test_an_empty_pipeline_leaves_patches_as_they_are() -> None:
+    pipeline = Pipeline([])
+    parameters = pipeline.sample((2, 1, *PATCH), torch.Generator())
+    assert pipeline.source_sizes(parameters, (2, 1, *PATCH)) == [PATCH] * 2
+    assert pipeline.source_shape(parameters, PATCH) == PATCH
+    images = torch.randn(2, 1, *PATCH)
+    found, _ = pipeline.apply(images.clone(), images[:, 0].short(), parameters, PATCH)
+    assert torch.equal(found, images)

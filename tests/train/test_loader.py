@@ -117,7 +117,7 @@ def test_each_sample_is_read_in_the_box_that_it_needs(store: CaseStore) -> None:
     sampling, cache = _sampling(store, pipeline), CaseCache(store)
     for request, batch in zip(_requests(6), _read(sampling, cache, _requests(6), 2)):
         assert batch.parameters is not None
-        sizes = pipeline.source_sizes(batch.parameters, sampling.patch_size)
+        sizes = pipeline.source_sizes(batch.parameters, (3, 1, *sampling.patch_size))
         source = tuple(batch.classes.shape[1:])
         assert source == tuple(max(axis) for axis in zip(*sizes))
         for sample, size in enumerate(sizes):

@@ -382,7 +382,7 @@ def test_a_case_that_breaks_while_training(
 def _step(plan: Plan, *, scaled: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Take one step on a drawn batch; return the weights before and after it."""
     setup = loop.make_setup(plan, CPU, lambda event: None, StopFlag())
-    state = make_state(plan, CPU, scaled=scaled, memory_format=setup.memory_format)
+    state = make_state(plan, CPU, scaled=scaled)
     before = _weights(state)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn((2, 1, 16, 16, 16), generator=generator)

@@ -1,0 +1,117 @@
+"""What a training is made of: what the plan and the device fix, and its two streams of batches."""
+
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import product
+
+import torch
+from torch import nn
+
+from autoseg.augment._pipeline import Pipeline
+from autoseg.data.splits import Fold
+from autoseg.losses._deep_supervision import build_loss
+from autoseg.plan.plan import Plan
+from autoseg.train.ahead import Place, stay_ahead
+from autoseg.train.device import Precision, choose_memory_format, choose_precision
+from autoseg.train.interruption import StopFlag
+from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, stream_batches
+from autoseg.train.log import OnEvent
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What stays the same through a training.
+
+    Attributes:
+        augmentation: the plan's pipeline.
+        loss: takes float32 logits, finest first, and classes.
+        membership: which class belongs to which region; bool (regions, classes), on the device.
+        on_event: is told of every iteration and epoch.
+        stop: the flag that a signal sets.
+    """
+
+    plan: Plan
+    device: torch.device
+    precision: Precision
+    memory_format: torch.memory_format
+    augmentation: Pipeline
+    loss: nn.Module
+    membership: torch.Tensor
+    on_event: OnEvent
+    stop: StopFlag
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The two streams of batches, and how many validation batches an epoch has: none without validation cases."""
+
+    training: Generator[Batch, None, None]
+    validation: Generator[Batch, None, None]
+    num_validation: int
+
+
+def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFlag) -> Setup:
+    """Build what the plan and the device fix for the whole training."""
+    training, labels = plan.training, plan.dataset.label_scheme
+    loss = build_loss(training.loss.name, training.loss.parameters, labels, deep_supervision=training.deep_supervision)
+    return Setup(
+        plan=plan,
+        device=device,
+        precision=choose_precision(training.precision, device),
+        memory_format=choose_memory_format(device),
+        augmentation=Pipeline([(entry.name, entry.parameters) for entry in training.augmentation]),
+        loss=loss.to(device),
+        membership=torch.from_numpy(labels.membership()).to(device),
+        on_event=on_event,
+        stop=stop,
+    )
+
+
+def make_batches(
+    setup: Setup,
+    first_epoch: int,
+    fold: Fold,
+    cache: CaseCache,
+    pool: ThreadPoolExecutor,
+    *,
+    place: Place = "device",
+) -> Batches:
+    """Return the streams of all batches from ``first_epoch`` on, so that reading ahead does not stop at an epoch's end.
+
+    The validation batches of every epoch are those of epoch 0: its loss is comparable from epoch to epoch.
+    """
+    section = setup.plan.training
+    epochs = range(first_epoch, section.epochs)
+    num_validation = section.validation_iterations if fold.validation else 0
+    training = Sampling(
+        cases=fold.train,
+        purpose="training",
+        num_channels=len(setup.plan.dataset.channels),
+        patch_size=section.patch_shape,
+        batch_size=section.batch_size,
+        foreground_oversampling=section.foreground_oversampling,
+        seed=section.seed,
+        pipeline=setup.augmentation,
+        augmented=place == "cpu",
+    )
+    validation = replace(training, cases=fold.validation, purpose="validation", pipeline=None)
+    pinned = setup.device.type == "cuda"
+    to_train = (BatchRequest(*key) for key in product(epochs, range(section.iterations_per_epoch)))
+    to_validate = (BatchRequest(0, iteration) for _, iteration in product(epochs, range(num_validation)))
+    streams = (
+        stream_batches(*stream, cache, pool, pin_memory=pinned)
+        for stream in ((to_train, training), (to_validate, validation))
+    )
+    train, validate = (stay_ahead(one, lambda it: Batch(*move_batch(it, setup), None), setup.device) for one in streams)
+    return Batches(train, validate, num_validation)
+
+
+def move_batch(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bring a batch to the device, augment it there, and lay it out as the network wants it."""
+    images = batch.images.to(setup.device, non_blocking=True)
+    classes = batch.classes.to(setup.device, non_blocking=True)
+    if batch.parameters is not None:
+        patch_size = setup.plan.training.patch_shape
+        images, classes = setup.augmentation.apply(images, classes, batch.parameters, patch_size)
+    return images.contiguous(memory_format=setup.memory_format), classes
