@@ -1,10 +1,11 @@
 """Tables that more than one command prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoseg.compare.summary import Summary
+    from autoseg.compare.statistics import Description
+    from autoseg.compare.summary import Comparison, Group, Summary
     from autoseg.data.problems import Problems
 
 
@@ -38,24 +39,72 @@ def problems_table(problems: "Problems") -> Any:
 
 
 def comparison_table(summary: "Summary") -> Any:
-    """Return a table of the plans, best first: mean score of each metric over the regions, beside the costs."""
+    """Return a table of the plans, best first: mean score of each metric over the regions, verdict, known costs."""
+    from autoseg.compare import words
+    from autoseg.compare.summary import FOREGROUND, METRICS, PRIMARY
+
+    others = [METRICS[metric].title for metric in summary.metrics if metric != PRIMARY]
+    primary = [METRICS[PRIMARY].title] if PRIMARY in summary.metrics else []
+    titles = ("cases", *primary, f"against {summary.baseline}", *others)
+    rows = {}
+    for name in [rank.plan for rank in summary.ranking] or [plan.name for plan in summary.plans]:
+        plan, found = summary.plan(name), summary.primary(name)
+        scores = plan.scores[FOREGROUND]
+        means = [words.format_value(scores[metric].mean, metric) for metric in summary.metrics if metric != PRIMARY]
+        rows[name] = (str(plan.num_cases), *_primary(scores), _verdict(found), *means)
+    return _plans_table(summary, summary.dataset, titles, rows)
+
+
+def group_table(summary: "Summary", group: "Group") -> Any:
+    """Return a table of plans that differ in one thing: its value, mean Dice, difference to the first, known costs."""
+    from autoseg.compare.summary import FOREGROUND, METRICS, PRIMARY
+
+    compared = {comparison.plan: comparison for comparison in group.comparisons}
+    rows = {
+        name: (value, *_primary(summary.plan(name).scores[FOREGROUND]), _verdict(compared.get(name)))
+        for name, value in zip(group.plans, group.values)
+    }
+    primary = [METRICS[PRIMARY].title] if PRIMARY in summary.metrics else []
+    return _plans_table(summary, f"by {group.by}", (group.by, *primary, f"against {group.reference}"), rows)
+
+
+def _primary(scores: "Mapping[str, Description]") -> tuple[str, ...]:
+    from autoseg.compare import words
+    from autoseg.compare.summary import PRIMARY
+
+    return (words.format_mean(scores[PRIMARY], PRIMARY),) if PRIMARY in scores else ()
+
+
+def _verdict(comparison: "Comparison | None") -> str:
+    from autoseg.compare import words
+    from autoseg.compare.summary import PRIMARY
+
+    if comparison is None:
+        return words.DASH
+    return f"{words.format_signed(comparison.difference.mean, PRIMARY)} {comparison.verdict}"
+
+
+def _plans_table(summary: "Summary", first: str, titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Any:
+    """Return a table with one row a plan: what is given, then the costs that are known of any plan."""
     from rich.table import Table
 
     from autoseg.compare import words
-    from autoseg.compare.summary import FOREGROUND, METRICS
 
+    costs = {name: summary.plan(name).cost for name in rows}
+    memory = {name: cost.memory_measured_gb or cost.memory_predicted_gb for name, cost in costs.items()}
+    known = {
+        "parameters": {name: words.format_count(cost.parameters) for name, cost in costs.items()},
+        "epoch": {name: words.format_seconds(cost.epoch_seconds) for name, cost in costs.items()},
+        "inference": {name: words.format_seconds(cost.inference_seconds) for name, cost in costs.items()},
+        "memory": {name: words.format_gb(gb) for name, gb in memory.items()},
+    }
+    known = {title: column for title, column in known.items() if set(column.values()) != {words.DASH}}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(summary.dataset)
-    for title in ("cases", *(METRICS[m].title for m in summary.metrics), "parameters", "epoch", "inference", "memory"):
+    table.add_column(first)
+    for title in (*titles, *known):
         table.add_column(title, justify="right")
-    for name in [rank.plan for rank in summary.ranking] or [plan.name for plan in summary.plans]:
-        plan = summary.plan(name)
-        scores = [words.format_mean(plan.scores[FOREGROUND][metric], metric) for metric in summary.metrics]
-        cost = plan.cost
-        memory = cost.memory_measured_gb or cost.memory_predicted_gb
-        costs = (words.format_count(cost.parameters), words.format_seconds(cost.epoch_seconds),
-                 words.format_seconds(cost.inference_seconds), words.format_gb(memory))  # fmt: skip
-        table.add_row(name, str(plan.num_cases), *scores, *costs)
+    for name, row in rows.items():
+        table.add_row(name, *row, *(column[name] for column in known.values()))
     return table
 
 

@@ -10,7 +10,7 @@ import typer
 from autoseg.cli._best import choose
 from autoseg.cli._command import DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
 from autoseg.cli._progress import progress_bar
-from autoseg.cli._tables import comparison_table
+from autoseg.cli._tables import comparison_table, group_table
 
 if TYPE_CHECKING:
     from autoseg.compare.runs import Runs
@@ -65,37 +65,54 @@ def compare(
 
     Example: autoseg_compare -d Hippocampus --baseline unet --by loss
     """
-    from autoseg.compare.background import gather_background
-    from autoseg.compare.overview import compare_over_datasets
-    from autoseg.compare.report import write_overview, write_report
-    from autoseg.compare.scores import gather_scores
     from autoseg.data.workspace import open_workspace
 
-    place, out = open_workspace(workspace), console()
-    found = _load(place, dataset, plan or [], cases, add or [], better_than)
+    place = open_workspace(workspace)
     against = _choose_baseline(baseline, better_than)
-    summaries = []
-    for runs in found:
-        folder, table = place.report(runs.dataset), gather_scores(runs)
-        with progress_bar("reading images", None) as advance:
-            background = gather_background(runs, table, place, images=images, on_case=advance)
-        summary = write_report(runs, folder, baseline=against, by=by or (), table=table, background=background)
-        summaries.append(summary)
-        out.print(comparison_table(summary))
-        out.print(f"{summary.headline}. {' '.join(summary.sentences)}", markup=False, soft_wrap=True)
-        written = f"{folder / 'report.html'} (open it in a browser), cases.csv, summary.json, table.md, table.tex"
-        out.print(f"wrote {written}", markup=False, soft_wrap=True)
-        if best:
+    found = _load(place, dataset, plan or [], cases, add or [], better_than)
+    summaries = [_report(runs, place, against, by or [], images) for runs in found]
+    if best:
+        for runs in found:
             choose(place, runs.dataset, plan or (), device, num_workers(workers))
     if len(summaries) > 1:
-        overview = compare_over_datasets(summaries)
-        path = write_overview(overview, place.root / "reports")
-        out.print(f"{overview.headline}. {' '.join(overview.sentences)}", markup=False, soft_wrap=True)
-        out.print(f"wrote {path}, datasets.json", markup=False, soft_wrap=True)
+        _report_together(summaries, place)
     if serve:
         _serve(place, port)
     if better_than:
         _require_better(summaries, better_than)
+
+
+def _report(runs: "Runs", place: "Workspace", baseline: str, by: list[str], images: bool) -> "Summary":
+    """Write and print the report of one dataset."""
+    from autoseg.compare.background import gather_background
+    from autoseg.compare.report import write_report
+    from autoseg.compare.scores import gather_scores
+
+    out, folder, table = console(), place.report(runs.dataset), gather_scores(runs)
+    with progress_bar("reading images", None) as advance:
+        background = gather_background(runs, table, place, images=images, on_case=advance)
+    summary = write_report(runs, folder, baseline=baseline, by=by, table=table, background=background)
+    out.print(comparison_table(summary))
+    for group in summary.groups:
+        out.print(group_table(summary, group))
+    out.print(f"{summary.headline}. {' '.join(summary.sentences)}", markup=False, soft_wrap=True)
+    for name in by:
+        if not any(group.by == name for group in summary.groups):
+            out.print(f"by {name}: no two plans of {runs.dataset} differ in that alone", markup=False, soft_wrap=True)
+    written = f"{folder / 'report.html'} (open it in a browser), cases.csv, summary.json, table.md, table.tex"
+    out.print(f"wrote {written}", markup=False, soft_wrap=True)
+    return summary
+
+
+def _report_together(summaries: "Sequence[Summary]", place: "Workspace") -> None:
+    """Write and print what several datasets say together."""
+    from autoseg.compare.overview import compare_over_datasets
+    from autoseg.compare.report import write_overview
+
+    overview, out = compare_over_datasets(summaries), console()
+    path = write_overview(overview, place.root / "reports")
+    out.print(f"{overview.headline}. {' '.join(overview.sentences)}", markup=False, soft_wrap=True)
+    out.print(f"wrote {path}, datasets.json", markup=False, soft_wrap=True)
 
 
 def _choose_baseline(baseline: str | None, better_than: str | None) -> str:

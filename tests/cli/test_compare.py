@@ -158,3 +158,21 @@ def test_serving_ends_cleanly_on_ctrl_c(table: Path, tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert f"http://127.0.0.1:{port}/" in out and "TensorBoard on "
     "http://127.0.0.1:" in out and out.endswith("stopped\n")
+
+
+def test_losses_are_put_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for plan, loss, dice in (("unet", "dice_ce", 0.8), ("unet_tversky", "tversky", 0.7)):
+        folder = tmp_path / "results" / "D" / plan / "fold_0"
+        (folder / "validation").mkdir(parents=True)
+        training = {"loss": {"name": loss}, "epochs": 1, "optimizer": {"name": "sgd"}}
+        (folder / "plan.json").write_text(json.dumps({"name": plan, "training": training}))
+        cases = {f"c{k}": {"liver": {"dice": dice + 0.01 * k}} for k in range(10)}
+        (folder / "validation" / "metrics.json").write_text(json.dumps({"cases": cases}))
+    assert _run("-w", tmp_path, "--by", "loss", "--by", "optimizer") == 0
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["by", "loss", "loss", "Dice", "against", "unet"] in said
+    assert ["unet", "dice_ce", "0.845", "±", "0.030", "–"] in said
+    assert ["unet_tversky", "tversky", "0.745", "±", "0.030", "−10.0", "worse"] in said
+    assert any(line[:2] == ["by", "optimizer:"] for line in said)
+    summary = json.loads((tmp_path / "reports" / "D" / "summary.json").read_text())
+    assert [(group["by"], group["values"]) for group in summary["groups"]] == [("loss", ["dice_ce", "tversky"])]
