@@ -98,7 +98,7 @@ class Segmenter:
                 f"({', '.join(self.channels)})"
             )
         if not np.isfinite(volume.array.sum(dtype=np.float64)):
-            raise VolumeError("image", "holds NaN or infinity", "replace them with a number")
+            raise VolumeError("the image", "holds NaN or infinity", "replace them with a number")
         return volume
 
 
@@ -137,9 +137,10 @@ def find_runs(folder: Path, folds: Sequence[int] = ()) -> list[Path]:
 
 def _from_array(image: NDArray[Any], spacing: Sequence[float] | None) -> Volume:
     if spacing is None or len(spacing) != 3 or min(spacing) <= 0:
-        raise VolumeError("image", f"is an array with spacing {spacing}", "give its (z, y, x) in mm, three numbers above 0")
+        remedy = "an array needs its spacing (z, y, x) in mm, three numbers above 0"
+        raise VolumeError("the array", f"has the spacing {spacing}", remedy)
     if image.ndim not in (3, 4):
-        raise VolumeError("image", f"is an array of {image.ndim} dimensions", "give (Z, Y, X) or (C, Z, Y, X)")
+        raise VolumeError("the array", f"has {image.ndim} dimensions", "give (Z, Y, X) or (C, Z, Y, X)")
     array = (image[None] if image.ndim == 3 else image).astype(np.float32, copy=False)
     _, z, y, x = array.shape
     spacing_zyx = float(spacing[0]), float(spacing[1]), float(spacing[2])
@@ -148,14 +149,14 @@ def _from_array(image: NDArray[Any], spacing: Sequence[float] | None) -> Volume:
 
 def _from_sitk(image: sitk.Image | Sequence[sitk.Image], spacing: Sequence[float] | None) -> Volume:
     if spacing is not None:
-        raise VolumeError("image", "is a SimpleITK image, which has its own spacing", "leave the argument spacing out")
+        raise VolumeError("the image", f"has its own spacing, and {spacing} is given", "leave the argument out")
     images = [image] if isinstance(image, sitk.Image) else list(image)
     if wrong := [one for one in images if not isinstance(one, sitk.Image) or one.GetDimension() != 3]:
         found = f"{wrong[0].GetDimension()}-D" if isinstance(wrong[0], sitk.Image) else type(wrong[0]).__name__
-        raise VolumeError("image", f"is {found}", "give a 3-D SimpleITK image, one a channel, or a numpy array")
+        raise VolumeError("the image", f"is {found}", "give a 3-D SimpleITK image, one a channel, or a numpy array")
     geometries = [_geometry(one) for one in images]
     if any(geometry != geometries[0] for geometry in geometries):
-        raise VolumeError("image", "has channels on different grids", "resample them onto one")
+        raise VolumeError("the image", "has channels on different grids", "resample them onto one")
     arrays = [np.atleast_3d(sitk.GetArrayFromImage(one)).astype(np.float32) for one in images]
     channels = [np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None] for array in arrays]
     return Volume(np.concatenate(channels), geometries[0])

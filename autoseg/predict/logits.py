@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from autoseg.predict.model import Member, Model
-from autoseg.predict.sliding_window import LogitStream, Tiling
+from autoseg.predict.sliding_window import BATCH_VOXELS, CPU_BATCH_VOXELS, LogitStream, Tiling
 from autoseg.preprocess.case import PreprocessedCase
 from autoseg.preprocess.restore import SLAB_ROWS, LogitSource, Restorable, WholeLogits, separate_axis_back
 
@@ -41,6 +41,7 @@ def make_tiling(member: Member, device: torch.device) -> Tiling:
         num_outputs=plan.dataset.label_scheme.num_outputs,
         device=device,
         precision=plan.training.precision,
+        batch_voxels=CPU_BATCH_VOXELS if device.type == "cpu" else BATCH_VOXELS,
     )
 
 

@@ -24,6 +24,8 @@ A patch of 128^3 is work enough for a GPU, so that stacking more of these would 
 or 40x56x40 are not, and are stacked. A plan for 8 GB trains on batches of about this size and keeps the activations of
 all layers meanwhile; prediction keeps those of a few.
 """
+CPU_BATCH_VOXELS = 2**17
+"""The same on a CPU, which one small tile keeps busy: measured, more of them at once cost memory and save no time."""
 OUTPUT_BYTES = 256 * 10**6
 """The logits of a forward pass may take this much, unless a single tile's take more: many classes mean fewer tiles."""
 CONSTANT_BYTES = 256 * 10**6

@@ -86,7 +86,9 @@ def test_the_script_normalises_alike(script: ModuleType, rng: np.random.Generato
 @pytest.mark.parametrize("action", ["keep_largest", "remove_small", "fill_holes"])
 def test_the_script_postprocesses_alike(script: ModuleType, place: Workspace, rng, action: str) -> None:
     labels = find_dataset("Phantom", place).labels
-    values = np.digitize(ndimage.gaussian_filter(rng.standard_normal((12, 14, 13)), 1), [-0.1, 0.35]).astype(np.uint8)
+    values = np.digitize(ndimage.gaussian_filter(rng.standard_normal((12, 14, 13)), 1), [0.05, 0.35]).astype(np.uint8)
+    if action == "fill_holes":
+        values = rng.choice([0, 1, 2], values.shape, p=[0.1, 0.85, 0.05]).astype(np.uint8)
     volume = 0.05 if action == "remove_small" else None
     step = Step(region="liver", action=action, volume_ml=volume, dice_before=0.0, dice_after=0.0)
     expected = postprocess(values, (step,), labels, (2.0, 1.0, 1.0))

@@ -81,6 +81,8 @@ def test_an_output_folder_belongs_to_one_model(place: Workspace, tmp_path: Path,
     with pytest.raises(WorkspaceError, match=r"1 segmentations are there already by other plans.*one.nii.gz"):
         claim_output(tmp_path / "out", record, [case], overwrite=False)
     claim_output(tmp_path / "out", record, [case], overwrite=True)
+    assert not (tmp_path / "out" / "one.nii.gz").exists()  # never one model's segmentation under another's record
+    (tmp_path / "out" / "one.nii.gz").write_bytes(b"")
     (tmp_path / "out" / "prediction.json").unlink()
     with pytest.raises(WorkspaceError, match="were not made by autoseg_predict"):
         claim_output(tmp_path / "out", record, [case], overwrite=False)
@@ -131,17 +133,17 @@ def test_arrays_are_taken_in_lps_and_give_arrays(trained: Path) -> None:
 def test_images_that_cannot_be_used_are_refused_in_a_word(trained: Path) -> None:
     loaded = autoseg.load_model(trained / "results" / "Phantom" / "good" / "fold_0", device="cpu")
     array, spacing = np.zeros((20, 20, 20), np.float32), (1.0, 1.0, 1.0)
-    with pytest.raises(VolumeError, match="is an array with spacing"):
+    with pytest.raises(VolumeError, match="an array needs its spacing"):
         loaded.predict(array)
     with pytest.raises(VolumeError, match="three numbers above 0"):
         loaded.predict(array, (1.0, 0.0, 1.0))
-    with pytest.raises(VolumeError, match="the array has 2 dimensions"):
+    with pytest.raises(VolumeError, match="the array: has 2 dimensions"):
         loaded.predict(array[0], spacing)
     with pytest.raises(DatasetError, match=r"2 channels, the model takes 1 \(CT\)"):
         loaded.predict(np.stack([array, array]), spacing)
-    with pytest.raises(VolumeError, match="NaN or infinity"):
+    with pytest.raises(VolumeError, match="the image: holds NaN or infinity"):
         loaded.predict(np.full((20, 20, 20), np.nan), spacing)
-    with pytest.raises(VolumeError, match="the image is 2-D"):
+    with pytest.raises(VolumeError, match="the image: is 2-D"):
         loaded.predict(sitk.GetImageFromArray(array[0]))
     with pytest.raises(VolumeError, match="leave the argument out"):
         loaded.predict(sitk.GetImageFromArray(array), spacing)

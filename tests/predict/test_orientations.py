@@ -12,6 +12,7 @@ from torch import nn
 from autoseg.data.cases import Case
 from autoseg.data.labels import Labels
 from autoseg.plan.plan import Normalization, Plan, PlanDataset, Prediction, Preprocessing, Training
+from autoseg.predict.model import Member, Model
 from autoseg.predict.predictor import predict_cases
 
 CODES = [
@@ -64,7 +65,7 @@ def test_all_48_orientations_give_the_same_prediction(image: sitk.Image, tmp_pat
         path.parent.mkdir(exist_ok=True)
         sitk.WriteImage(sitk.DICOMOrient(image, code), str(path))
         cases.append(Case(code, (path,), None))
-    predict_cases([network], cases, PLAN, tmp_path / "out", device=torch.device("cpu"))
+    predict_cases(Model((Member(PLAN, (network,)),), torch.device("cpu")), cases, tmp_path / "out")
     reference = sitk.ReadImage(str(tmp_path / "out" / "LPS.nii.gz"))
     counts = np.unique(sitk.GetArrayFromImage(reference), return_counts=True)[1]
     assert len(CODES) == 48 and len(counts) == 3 and counts.min() > 50
