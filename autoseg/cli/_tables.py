@@ -29,7 +29,7 @@ def comparison_table(summary: "Summary") -> Any:
 
     others = [METRICS[metric].title for metric in summary.metrics if metric != PRIMARY]
     primary = [METRICS[PRIMARY].title] if PRIMARY in summary.metrics else []
-    titles = ("cases", *primary, f"against {summary.baseline}", *others)
+    titles = ("cases", *primary, f"against {summary.baseline or 'none'}", *others)
     rows = {}
     for name in [rank.plan for rank in summary.ranking] or [plan.name for plan in summary.plans]:
         plan, found = summary.plan(name), summary.primary(name)
