@@ -1,9 +1,12 @@
 """What every command shares: running it, its options, and how a mistake, an interruption or a bug ends it."""
 
+import errno
+import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn, Optional
@@ -14,6 +17,9 @@ from typer.exceptions import TyperException
 USER_ERROR = 2
 INTERRUPTED = 130
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says where there is no room, or no right, to write or read a file: for the user to mend, no bug."""
+
 DatasetOption = Annotated[
     str, typer.Option("-d", "--dataset", help="Dataset: its name in raw/ (or $nnUNet_raw), or a path to its folder.")
 ]
@@ -22,31 +28,36 @@ WorkspaceOption = Annotated[
     typer.Option("-w", "--workspace", help="Folder of raw/, plans/, results/ ...; else $AUTOSEG_WORKSPACE, else here."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-WorkersOption = Annotated[int, typer.Option("-j", "--workers", min=0, help="Parallel workers; 0: one a core, at most 8.")]
+WorkersOption = Annotated[
+    int, typer.Option("-j", "--workers", min=0, help="Parallel workers; 0: one a core, at most 8.")
+]
 
 
 def run(command: Callable[..., None], arguments: Sequence[str] | None = None) -> int:
     """Parse ``arguments`` (default: the command line), call ``command``, and return the exit status.
 
-    0 is success; 2 a mistake of the user's, told in one line on standard error; 130 an interruption. A bug keeps its traceback.
+    0 is success; 2 a mistake of the user's, told in one line on standard error; 130 an interruption. A bug keeps its
+    traceback.
     """
     from autoseg.errors import AutosegError
 
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(command)
-    signal.signal(signal.SIGTERM, _interrupt)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(_tell_interruption(command))
     try:
-        status = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        with _sigterm_interrupts():
+            given = list(arguments) if arguments is not None else None
+            status = app(args=given, prog_name=f"autoseg_{command.__name__}", standalone_mode=False)
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        return _refuse(f"{message} See --help.")
+        return _refuse(f"{message.rstrip('.')}; see --help")
     except AutosegError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        status = INTERRUPTED
-    if status == INTERRUPTED:  # newer typer returns it instead of letting the interruption through
-        sys.stderr.write("interrupted; the same command goes on from there\n")
-    return status if isinstance(status, int) else 0
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = error.filename or "writing"
+        return _refuse(f"{where}: {error.strerror}; see to room and access there, then run this again")
+    return int(status or 0)  # typer returns the status of typer.Exit
 
 
 def num_workers(option: int) -> int:
@@ -65,6 +76,30 @@ def console() -> Any:
 def _refuse(message: str) -> int:
     sys.stderr.write("error: " + " ".join(message.split()) + "\n")
     return USER_ERROR
+
+
+def _tell_interruption(command: Callable[..., None]) -> Callable[..., None]:
+    """Return ``command`` with Ctrl-C and SIGTERM told in one line; typer itself would end without a word."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as interruption:
+            told = " ".join(str(interruption).split()) or "interrupted; the same command goes on from there"
+            sys.stderr.write(f"{told}\n")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return wrapped
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

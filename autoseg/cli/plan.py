@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from autoseg.cli._command import DatasetOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._plans import plans_table
 from autoseg.cli._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -21,16 +22,21 @@ def plan(
     dataset: DatasetOption,
     architecture: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-a", "--architecture", help="Architecture to plan; repeat for several. Default: all four."),
+        typer.Option("-a", "--architecture", help="What to plan: an architecture, NAME_2d, NAME_lowres, or all; repeat for several. Default: four architectures in 3-D."),
     ] = None,
-    memory: Annotated[float, typer.Option("--memory", min=0.1, help="Memory budget of the training device, in GB.")] = 8.0,
+    memory: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--memory", help="Memory of the training device in GB, or auto: this machine's GPU. Default: 8."),
+    ] = None,
     base: Annotated[Optional[str], typer.Option("--from", help="Existing plan to make a variant of.")] = None,  # noqa: UP045
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", help="KEY=VALUE of the plan, e.g. training.epochs=20; repeat. Needs --name."),
     ] = None,
     name: Annotated[Optional[str], typer.Option("--name", help="Name of the new plan.")] = None,  # noqa: UP045
-    downsample: Annotated[float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")] = 1.0,
+    downsample: Annotated[
+        float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")
+    ] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
@@ -39,41 +45,84 @@ def plan(
 
     Example: autoseg_plan -d Hippocampus -a unet -a unetr
     """
-    from autoseg.data.dataset import find_dataset
+    from autoseg.data.dataset import find_dataset, find_folder
     from autoseg.data.workspace import open_workspace
-    from autoseg.launch.prepare import DEFAULT_ARCHITECTURES, PlanRequest, check_request
-    from autoseg.networks import load_architecture
+    from autoseg.fingerprint.nnunet import holds_fingerprint_only
+    from autoseg.launch.prepare import PlanRequest, check_request
 
     request = PlanRequest(
-        architectures=tuple(architecture or (("unet",) if assignments else DEFAULT_ARCHITECTURES)),
-        base=base, assignments=tuple(assignments or ()), name=name, memory_gb=memory, downsample=downsample,
+        architectures=tuple(architecture or ()), base=base, assignments=tuple(assignments or ()), name=name,
+        memory_gb=_memory_gb(memory), downsample=downsample,
     )  # fmt: skip
     check_request(request)
-    for one in request.architectures:
-        load_architecture(one)
     place = open_workspace(workspace)
+    folder = find_folder(dataset, place)
+    if holds_fingerprint_only(folder):
+        _plan_from_fingerprint(folder, place, request)
+        return
     found = find_dataset(dataset, place)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channels, in {found.folder}")
     _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
 
 
+def _memory_gb(option: str | None) -> float | None:
+    """Return the budget that ``--memory`` means; None leaves it to each recipe."""
+    from autoseg.errors import PlanError
+    from autoseg.launch.prepare import gpu_memory_gb
+
+    if option is None:
+        return None
+    if option == "auto":
+        return gpu_memory_gb()
+    try:
+        value = float(option)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value < 1e6:
+        raise PlanError(f"--memory {option}: expected a number of GB, at least 0.1, or auto")
+    return value
+
+
 def _prepare(dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, workers: int) -> None:
-    from autoseg.launch.prepare import distinct_preprocessing, make_plans, measure, preprocess
+    from autoseg.launch.prepare import distinct_preprocessing, measure, preprocess
 
     out = console()
     with progress_bar("checking and measuring", len(dataset.cases)) as advance:
         fingerprint, splits = measure(dataset, place, num_workers=workers, on_case=advance)
     _print_fingerprint(fingerprint, len(splits.folds))
-    with progress_bar("planning", None):
-        plans, refused = make_plans(fingerprint, place, request)
-    _print_plans(plans)
-    for architecture, reason in refused.items():
-        out.print(f"skipped {architecture}: {reason}", markup=False)
+    plans = _make_plans(fingerprint, place, request)
     if preprocess_too:
         total = len(dataset.cases) * len(distinct_preprocessing(plans))
         with progress_bar("preprocessing", total) as advance:
             preprocess(dataset, plans, place, num_workers=workers, on_case=advance)
-    _print_end(dataset.name, plans, place, preprocess_too)
+    _print_written(dataset.name, plans, place, "fingerprint.json, splits.json")
+    command = f"autoseg_train -d {dataset.name} -a {plans[0].name} -f 0" if preprocess_too else f"autoseg_plan -d {dataset.name}"
+    out.print(f"next: {command}")
+
+
+def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanRequest") -> None:
+    from autoseg.launch.prepare import take_fingerprint
+
+    fingerprint = take_fingerprint(folder, place)
+    out = console()
+    out.print(f"{fingerprint.dataset}: nnU-Net's fingerprint of {len(fingerprint.cases)} cases, no images, in {folder}")
+    plans = _make_plans(fingerprint, place, request)
+    _print_written(fingerprint.dataset, plans, place, "fingerprint.json")
+    out.print(f"next: autoseg_plan -d FOLDER where the images are, to preprocess and train {plans[0].name}")
+
+
+def _make_plans(fingerprint: "Fingerprint", place: "Workspace", request: "PlanRequest") -> "list[Plan]":
+    """Make the plans and print them, and why others were skipped."""
+    from autoseg.launch.prepare import make_plans
+
+    with progress_bar("planning", None):
+        plans, refused = make_plans(fingerprint, place, request)
+    out = console()
+    out.print(plans_table(plans, fingerprint))
+    for reason in dict.fromkeys(refused.values()):
+        names = ", ".join(name for name, text in refused.items() if text == reason)
+        out.print(f"skipped {names}: {reason}", markup=False)
+    return plans
 
 
 def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
@@ -89,35 +138,9 @@ def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
     )
 
 
-def _print_plans(plans: "Sequence[Plan]") -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("plan")
-    for column in ("patch, voxels", "patch, mm", "batch", "stages", "parameters", "memory", "epochs", "optimizer"):
-        table.add_column(column, justify="right")
-    for one in plans:
-        size, training = one.training.patch_size, one.training
-        extent = [round(n * s) for n, s in zip(size, one.preprocessing.spacing)]
-        table.add_row(
-            one.name, _times(size), _times(extent), str(training.batch_size), _num_stages(one),
-            f"{one.estimate.parameters / 1e6:.1f} M", f"{one.estimate.memory_gb:.1f} GB",
-            f"{training.epochs} x {training.iterations_per_epoch}", f"{training.optimizer.name} {training.optimizer.learning_rate:g}",
-        )  # fmt: skip
-    console().print(table)
-
-
-def _num_stages(one: "Plan") -> str:
-    strides = one.network.config.get("strides")
-    return str(len(strides)) if strides else "-"
-
-
-def _print_end(dataset: str, plans: "Sequence[Plan]", place: "Workspace", preprocessed: bool) -> None:
-    out = console()
+def _print_written(dataset: str, plans: "Sequence[Plan]", place: "Workspace", others: str) -> None:
     names = ", ".join(f"{one.name}.json" for one in plans)
-    out.print(f"wrote {place.plans(dataset)}: fingerprint.json, splits.json, {names} (each number has its reason under 'rationale')")
-    command = f"autoseg_train -d {dataset} -a {plans[0].name} -f 0" if preprocessed else f"autoseg_plan -d {dataset}"
-    out.print(f"next: {command}")
+    console().print(f"wrote {place.plans(dataset)}: {others}, {names} (each number has its reason under 'rationale')")
 
 
 def _times(values: "Sequence[float]") -> str:

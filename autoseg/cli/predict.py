@@ -30,19 +30,33 @@ def predict(
     from autoseg.data.dataset import find_images
     from autoseg.data.layouts import dataset_name
     from autoseg.data.workspace import open_workspace
-    from autoseg.launch.fold import choose_device, open_networks
+    from autoseg.launch.fold import choose_device, open_networks, trained_folds
     from autoseg.predict.predictor import predict_cases
 
+    _check_output(output)
     place, chosen = open_workspace(workspace), choose_device(device)
-    used, networks = open_networks(place, dataset_name(Path(dataset)), plan, fold or (), chosen)
+    name = dataset_name(Path(dataset))
+    used, networks = open_networks(place, name, plan, fold or (), chosen)
     cases = find_images(images, used.dataset.channels)
     out = console()
     out.print(f"{used.name} of {used.dataset.name}, {len(networks)} folds averaged, {len(cases)} cases, on {chosen}")
+    if not fold and (unfinished := len(trained_folds(place, name, plan)) - len(networks)):
+        out.print(f"{unfinished} more folds are left out, since their training is not finished")
     with progress_bar("predicting", len(cases)) as advance:
         timings = predict_cases(networks, cases, used, output, device=chosen, on_case=advance)
     total = sum(timing.seconds for timing in timings)
     out.print(f"wrote {len(timings)} segmentations to {output} in {duration(total)}")
-    out.print(f"next: autoseg_evaluate -r REFERENCE -p {output} -d {used.dataset.name}   (if you have reference labels)")
+    hint = f"autoseg_evaluate -r REFERENCE -p {output} -d {used.dataset.name}"
+    out.print(f"next: {hint}   (if you have reference labels)", soft_wrap=True)
+
+
+def _check_output(folder: Path) -> None:
+    """Refuse what can be no folder now, not after the first case was segmented."""
+    from autoseg.errors import WorkspaceError
+
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise WorkspaceError(f"-o {folder}: {nearest} is a file; name a folder, which is made if it is missing")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from autoseg.data.volumes import FILE_ENDINGS
 from autoseg.data.workspace import Workspace
 from autoseg.errors import DatasetError, nearest
 
-__all__ = ["Case", "Dataset", "find_dataset", "find_images"]
+__all__ = ["Case", "Dataset", "find_dataset", "find_folder", "find_images"]
 
 
 def find_dataset(name_or_path: str, workspace: Workspace) -> Dataset:
@@ -21,7 +21,7 @@ def find_dataset(name_or_path: str, workspace: Workspace) -> Dataset:
     Raises:
         DatasetError: there is no such dataset, the name is ambiguous, or the dataset has mistakes (all in one message).
     """
-    return recognise(_find_folder(name_or_path, workspace))
+    return recognise(find_folder(name_or_path, workspace))
 
 
 def find_images(folder: Path, channels: tuple[str, ...]) -> tuple[Case, ...]:
@@ -59,7 +59,12 @@ def _channel_files(folder: Path, num_channels: int) -> Iterator[tuple[str, int, 
             yield (match.group(1), int(match.group(2)), path) if match and numbered else (stem, 0, path)
 
 
-def _find_folder(name: str, workspace: Workspace) -> Path:
+def find_folder(name: str, workspace: Workspace) -> Path:
+    """Return the folder that ``-d`` means; see ``find_dataset``.
+
+    Raises:
+        DatasetError: there is no such folder, or the name is ambiguous.
+    """
     path = Path(name).expanduser()
     roots = [workspace.raw, *([workspace.nnunet_raw] if workspace.nnunet_raw else [])]
     is_path = len(path.parts) != 1 or path.is_absolute()

@@ -93,6 +93,13 @@ class Labels(Document):
         """Number of channels of a network's logits: the classes, or the regions where these overlap."""
         return len(self.regions) if self.overlapping else self.num_classes
 
+    @property
+    def num_declared(self) -> int:
+        """Number of entries that nnU-Net's dataset.json declares: labels, or regions with background and ignore."""
+        if not self.overlapping:
+            return len(self.labels)
+        return len(self.regions) + 1 + (self.ignore_value is not None)
+
     def encode(self, values: NDArray[np.generic], where: str) -> NDArray[np.int16]:
         """Turn an array of label values into classes (int16, same shape); ``where`` names the file in errors.
 

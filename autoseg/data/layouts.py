@@ -44,6 +44,7 @@ class _Description(Document):
     dataset: dict[str, _CaseFiles] | None = None
     training: list[Any] | None = None
     groups: dict[str, str] = {}
+    numTraining: int | None = None  # noqa: N815  nnU-Net's name
 
 
 def recognise(folder: Path) -> Dataset:
@@ -94,6 +95,18 @@ def nnunet(folder: Path) -> Dataset | None:
         return _finish(folder, description, cases, problems + _missing_files(cases))
     cases, problems = _pair_by_name(folder, _file_ending(folder, description), num_channels)
     return _finish(folder, description, cases, problems)
+
+
+def read_declaration(folder: Path) -> tuple[tuple[str, ...], Labels, int | None]:
+    """Return the channels and labels that nnU-Net's dataset.json declares, and its ``numTraining`` if it gives one.
+
+    Raises:
+        DatasetError: there is no such file, or it has mistakes.
+    """
+    description = _describe(folder)
+    if description is None:
+        raise DatasetError(f"{folder / DESCRIPTION}: no such file; it must declare channel_names and labels")
+    return _channels(folder, description), _labels(folder, description), description.numTraining
 
 
 LAYOUTS: tuple[Layout, ...] = (decathlon, nnunet)

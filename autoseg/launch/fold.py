@@ -1,7 +1,8 @@
-"""One fold from end to end: train, predict the fold's validation cases, score them. The recipe behind ``autoseg_train``."""
+"""One fold from end to end: train, predict its validation cases, score them. This is what ``autoseg_train`` does."""
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from autoseg.data.dataset import Case, Dataset
+from autoseg.data.labels import Region
 from autoseg.data.splits import Fold, Splits, get_fold
 from autoseg.data.workspace import Workspace
 from autoseg.documents import format_json, read_document, write_document, write_text
@@ -18,9 +20,11 @@ from autoseg.plan.plan import Plan, read_plan
 from autoseg.predict.predictor import predict_cases
 from autoseg.preprocess.store import CaseStore, preprocessing_digest
 from autoseg.train.loop import train_fold
-from autoseg.train.state import load_network
+from autoseg.train.state import load_network, read_epoch
 
 OnCase = Callable[..., None]
+
+FOLD_FOLDER = re.compile(r"fold_(\d+)")
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,47 @@ def open_fold(workspace: Workspace, dataset: Dataset, plan_name: str, fold: int)
     """Find the plan, the fold and the preprocessed cases of one run.
 
     Raises:
-        PlanError: there is no such plan. WorkspaceError: planning or preprocessing is unfinished. DatasetError: no such fold.
+        PlanError: there is no such plan, or its file was renamed.
+        WorkspaceError: planning or preprocessing is unfinished, or the dataset has changed since.
+        DatasetError: there is no such fold.
     """
-    plan = read_plan(workspace.plan(dataset.name, plan_name))
+    path = workspace.plan(dataset.name, plan_name)
+    plan = read_plan(path)
+    if plan.name != plan_name:
+        raise PlanError(f"-a {plan_name}: {path} calls itself {plan.name!r}; the file, its 'name' and -a must agree")
+    _check_plan(plan, path, dataset)
     chosen = get_fold(read_document(workspace.splits(dataset.name), Splits), fold)
     store = CaseStore(workspace.preprocessed(dataset.name, preprocessing_digest(plan)))
     _check_cases(dataset, chosen, store)
     return FoldRun(dataset, plan, chosen, store, workspace.fold(dataset.name, plan_name, fold))
 
 
+def _check_plan(plan: Plan, path: Path, dataset: Dataset) -> None:
+    """Refuse a plan whose channels or labels are not those of the dataset any more."""
+    described, now = plan.dataset, dataset.labels
+    pairs: dict[str, tuple[object, object]] = {
+        "channels": (list(described.channels), list(dataset.channels)),
+        "labels": (described.labels, now.labels),
+        "regions": (_describe_regions(described.regions), _describe_regions(now.regions)),
+    }
+    for what, (planned, found) in pairs.items():
+        if planned != found:
+            raise WorkspaceError(
+                f"{path}: the dataset's {what} have changed since it was planned, {planned} then and {found} now in "
+                f"{dataset.folder}; run autoseg_plan -d {dataset.name} again"
+            )
+
+
+def _describe_regions(regions: Mapping[str, Region]) -> list[tuple[str, list[int]]]:
+    """Return name and label values in the regions' order, which numbers the network's outputs."""
+    return [(name, list(region.labels)) for name, region in regions.items()]
+
+
 def _check_cases(dataset: Dataset, fold: Fold, store: CaseStore) -> None:
     command = f"run autoseg_plan -d {dataset.name}"
     wanted = {*fold.train, *fold.validation}
+    if both := sorted(set(fold.train) & set(fold.validation)):
+        raise WorkspaceError(f"splits.json: cases {both[:5]} are on both sides of the fold; leave each on one side")
     if gone := sorted(wanted - {case.name for case in dataset.cases}):
         raise WorkspaceError(f"{dataset.folder}: cases {gone[:5]} of the fold are not there any more; {command} again")
     if missing := sorted(wanted - set(store.names())):
@@ -94,10 +127,11 @@ def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: O
 def open_networks(
     workspace: Workspace, dataset: str, plan_name: str, folds: Sequence[int], device: torch.device
 ) -> tuple[Plan, list[torch.nn.Module]]:
-    """Load the trained networks of a plan: the given folds, or all that have a checkpoint.
+    """Load the trained networks of a plan: the given folds as they are now, or all whose training is finished.
 
     Raises:
         PlanError: the plan has no trained fold, or not the ones asked for.
+        TrainingError: a checkpoint is unreadable.
     """
     trained = trained_folds(workspace, dataset, plan_name)
     if not trained:
@@ -108,7 +142,8 @@ def open_networks(
         )
     if wrong := sorted(set(folds) - set(trained)):
         raise PlanError(f"-f {wrong[0]}: this fold of {plan_name} is not trained; trained folds: {trained}")
-    runs = [workspace.fold(dataset, plan_name, fold) for fold in (folds or trained)]
+    chosen = list(dict.fromkeys(folds)) or _finished_folds(workspace, dataset, plan_name, trained)
+    runs = [workspace.fold(dataset, plan_name, fold) for fold in chosen]
     plan = read_document(runs[0] / "plan.json", Plan)
     return plan, [load_network(folder, plan, which="last", device=device) for folder in runs]
 
@@ -116,7 +151,26 @@ def open_networks(
 def trained_folds(workspace: Workspace, dataset: str, plan_name: str) -> list[int]:
     """Return the folds of a plan that have a checkpoint."""
     folder = workspace.fold(dataset, plan_name, 0).parent
-    return sorted(int(path.parents[1].name.removeprefix("fold_")) for path in folder.glob("fold_*/checkpoints/last.pt"))
+    names = (path.parents[1].name for path in folder.glob("fold_*/checkpoints/last.pt"))
+    return sorted(int(match.group(1)) for name in names if (match := FOLD_FOLDER.fullmatch(name)))
+
+
+def _finished_folds(workspace: Workspace, dataset: str, plan_name: str, trained: Sequence[int]) -> list[int]:
+    """Return the folds trained to their end: one that has only begun would spoil the average of the others."""
+    finished, unfinished = [], []
+    for fold in trained:
+        folder = workspace.fold(dataset, plan_name, fold)
+        epochs, wanted = read_epoch(folder), read_document(folder / "plan.json", Plan).training.epochs
+        if epochs >= wanted:
+            finished.append(fold)
+        else:
+            unfinished.append(f"fold {fold}: {epochs} of {wanted} epochs")
+    if not finished:
+        raise PlanError(
+            f"-a {plan_name}: no fold is trained to its end ({', '.join(unfinished)}); go on with autoseg_train "
+            f"-d {dataset} -a {plan_name} -f {trained[0]}, or take a fold as it is with -f"
+        )
+    return finished
 
 
 def _trained_plans(workspace: Workspace, dataset: str) -> list[str]:
@@ -137,12 +191,14 @@ def choose_device(option: str) -> torch.device:
         PlanError: the device is unknown or not on this machine.
     """
     if option == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        return torch.device(next(name for name, there in available.items() if there))
     try:
         device = torch.device(option)
-        torch.empty(1, device=device)
+        torch.ones(1, device=device).item()  # reading it back tells "meta" from a device that computes
     except (RuntimeError, AssertionError, NotImplementedError):
         count = torch.cuda.device_count()
         found = f"cpu and {count} CUDA devices" if count else "cpu only"
-        raise PlanError(f"--device {option}: not on this machine, which has {found}; use auto, cpu, cuda or cuda:N") from None
+        allowed = "use auto, cpu, cuda or cuda:N"
+        raise PlanError(f"--device {option}: not on this machine, which has {found}; {allowed}") from None
     return device

@@ -2,20 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from autoseg.data.dataset import Case, Dataset
-from autoseg.data.splits import Splits, make_splits
+from autoseg.data.splits import OWN_SPLITS, Splits, group_cases, make_splits
 from autoseg.data.workspace import Workspace
-from autoseg.documents import write_document
-from autoseg.errors import PlanError
+from autoseg.documents import read_document, write_document
+from autoseg.errors import PlanError, WorkspaceError
 from autoseg.fingerprint.extract import extract_fingerprint
 from autoseg.fingerprint.fingerprint import Fingerprint
+from autoseg.fingerprint.nnunet import read_nnunet_fingerprint
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.planner import make_plan
+from autoseg.plan.recipe import find_recipe, flat_name, recipe_names
+from autoseg.plan.spacing import choose_grid
 from autoseg.plan.variant import make_variant
 from autoseg.preprocess.store import preprocess_dataset, preprocessing_digest
+from autoseg.train.state import training_digest
 
 DEFAULT_ARCHITECTURES = ("unet", "nnunet", "attention_unet", "unetr")
+ALL = "all"
 
 OnCase = Callable[[Case], None]
 
@@ -25,19 +33,20 @@ class PlanRequest:
     """Which plans are asked for.
 
     Attributes:
-        architectures: one plan each.
+        architectures: names of recipes (an architecture, ``nnunet_2d``, ...), one plan each; ``all`` stands for all of
+            ``recipe_names``; none: the default ones.
         base: name of an existing plan to vary instead; None: the architectures' own plans are varied.
         assignments: ``key=value`` texts that make variants; empty: none.
         name: name of the variant; with several architectures it is appended to each one's name.
-        memory_gb: memory budget in gigabytes.
+        memory_gb: memory budget in gigabytes; None: each recipe's own.
         downsample: factor by which the target spacing is coarsened.
     """
 
-    architectures: tuple[str, ...]
+    architectures: tuple[str, ...] = ()
     base: str | None = None
     assignments: tuple[str, ...] = ()
     name: str | None = None
-    memory_gb: float = 8.0
+    memory_gb: float | None = None
     downsample: float = 1.0
 
 
@@ -48,12 +57,68 @@ def measure(
 
     Raises:
         DatasetError: something is wrong with the dataset; nothing is written.
+        WorkspaceError: the folds would change under results that there are already; nothing is written.
     """
-    splits = make_splits(dataset)
+    splits = choose_splits(dataset, workspace)
     fingerprint = extract_fingerprint(dataset, num_workers=num_workers, on_case=on_case)
     write_document(workspace.fingerprint(dataset.name), fingerprint)
     write_document(workspace.splits(dataset.name), splits)
     return fingerprint, splits
+
+
+def choose_splits(dataset: Dataset, workspace: Workspace) -> Splits:
+    """Return the folds that splits.json has already if they still suit the dataset, else those of ``make_splits``.
+
+    They suit it if they name all its cases and no other, and part no group; the dataset's own splits_final.json goes
+    before them. So folds edited by hand stay, and a case never changes sides under a trained network.
+
+    Raises:
+        DatasetError: the dataset cannot be split.
+        WorkspaceError: there are results, and their folds do not suit the dataset any more.
+    """
+    made, path = make_splits(dataset), workspace.splits(dataset.name)
+    if not path.is_file():
+        return made
+    before = read_document(path, Splits)
+    declared = (dataset.folder / OWN_SPLITS).is_file()
+    if before.folds == made.folds or not declared and _suits(before, dataset):
+        return before
+    if trained := sorted(results_folder(workspace, dataset.name).glob("*/fold_*/checkpoints/last.pt")):
+        old, new = _named_cases(before), {case.name for case in dataset.cases}
+        raise WorkspaceError(
+            f"{path}: the folds would change ({len(new - old)} cases are new, {len(old - new)} are gone), but "
+            f"{len(trained)} folds are trained on those before, e.g. {trained[0].parents[1]}; plan in another "
+            f"workspace (-w), or move {results_folder(workspace, dataset.name)} and {path.name} elsewhere"
+        )
+    return made
+
+
+def results_folder(workspace: Workspace, dataset: str) -> Path:
+    """Return the folder of the runs of all plans of a dataset."""
+    return workspace.fold(dataset, "plan", 0).parents[1]
+
+
+def _named_cases(splits: Splits) -> set[str]:
+    return {name for fold in splits.folds for name in (*fold.train, *fold.validation)}
+
+
+def _suits(splits: Splits, dataset: Dataset) -> bool:
+    if _named_cases(splits) != {case.name for case in dataset.cases}:
+        return False
+    groups = [set(names) for names in group_cases(dataset).values()]
+    sides = [(set(fold.train), set(fold.validation)) for fold in splits.folds]
+    return not any(group & train and group & validation for train, validation in sides for group in groups)
+
+
+def take_fingerprint(folder: Path, workspace: Workspace) -> Fingerprint:
+    """Make the fingerprint of a folder that holds nnU-Net's two files and no images, and write fingerprint.json.
+
+    Raises:
+        DatasetError: a file has mistakes; nothing is written.
+    """
+    fingerprint = read_nnunet_fingerprint(folder)
+    write_document(workspace.fingerprint(fingerprint.dataset), fingerprint)
+    return fingerprint
 
 
 def make_plans(
@@ -62,28 +127,55 @@ def make_plans(
     """Make and write the plans of ``request``.
 
     Returns:
-        the plans, and for each architecture that does not suit the data the reason; with a single one the reason is raised.
+        the plans, and for each recipe that does not suit the data the reason.
 
     Raises:
-        PlanError: no plan can be made; an architecture, key or base plan is unknown; nothing is written.
+        PlanError: no plan at all can be made, or results of another plan of that name exist; a recipe or base plan is
+            unknown. DocumentError: a key is unknown, or a value does not fit. Nothing is written then.
     """
     check_request(request)
-    plans, refused = _varied_base(request, workspace, fingerprint.dataset) if request.base else _derived(fingerprint, request)
+    if request.base:
+        plans, refused = _varied_base(request, workspace, fingerprint.dataset)
+    else:
+        plans, refused = _derived(fingerprint, request)
+    for plan in plans:
+        _check_results(plan, workspace)
     for plan in plans:
         write_document(workspace.plan(fingerprint.dataset, plan.name), plan)
     return plans, refused
 
 
 def check_request(request: PlanRequest) -> None:
-    """Refuse a request that contradicts itself, before anything long is started.
+    """Refuse a request that contradicts itself or names an unknown recipe, before anything long is started.
 
     Raises:
-        PlanError: a variant without a name, a name without assignments, or a base together with several architectures.
+        PlanError: an unknown recipe, a variant without a name or with the name of a recipe, or a base plan together
+            with what it fixes already.
     """
+    for name in request.architectures:
+        if name != ALL:
+            find_recipe(name)
     if request.assignments and not request.name:
         raise PlanError("--set: a variant needs a name of its own; add --name, e.g. --name unet_short")
     if request.base and not request.assignments:
         raise PlanError(f"--from {request.base}: nothing is changed; add --set KEY=VALUE")
+    if request.base and (request.architectures or request.downsample != 1.0):
+        option = "-a" if request.architectures else "--downsample"
+        raise PlanError(f"--from {request.base}: this plan fixes what {option} would say; leave {option} out")
+    changed = request.base or request.assignments or request.architectures != (request.name,)
+    if request.name in recipe_names() and len(request.architectures) < 2 and changed:
+        raise PlanError(f"--name {request.name}: this is the name of a recipe's own plan; choose another")
+
+
+def gpu_memory_gb() -> float:
+    """Return the memory of this machine's first CUDA device in 10^9 bytes.
+
+    Raises:
+        PlanError: there is none.
+    """
+    if not torch.cuda.is_available():
+        raise PlanError("--memory auto: this machine has no CUDA GPU to ask; give its memory in GB, e.g. --memory 24")
+    return float(torch.cuda.get_device_properties(0).total_memory / 1e9)
 
 
 def preprocess(
@@ -101,36 +193,71 @@ def distinct_preprocessing(plans: Sequence[Plan]) -> dict[str, Plan]:
 
 
 def _derived(fingerprint: Fingerprint, request: PlanRequest) -> tuple[list[Plan], dict[str, str]]:
-    plans, refused = [], {}
-    for architecture in request.architectures:
+    plans: list[Plan] = []
+    refused: dict[str, str] = {}
+    names = _recipes_of(fingerprint, request)
+    for name in names:
         try:
-            plans.append(_derive_one(architecture, fingerprint, request))
+            plans.append(_derive_one(name, fingerprint, request, alone=len(names) == 1))
         except PlanError as error:
-            if len(request.architectures) == 1 or not plans and architecture == request.architectures[-1]:
-                raise
-            refused[architecture] = str(error)
+            refused[name] = str(error)
+    if not plans:
+        reasons = list(dict.fromkeys(refused.values()))
+        raise PlanError(reasons[0] if len(reasons) == 1 else "; ".join(f"{name}: {text}" for name, text in refused.items()))
     return plans, refused
 
 
-def _derive_one(architecture: str, fingerprint: Fingerprint, request: PlanRequest) -> Plan:
-    own_name = None if request.assignments or not request.name else _variant_name(architecture, request)
+def _recipes_of(fingerprint: Fingerprint, request: PlanRequest) -> list[str]:
+    """Return the names of the recipes; images of a single slice get the default ones in 2-D as well."""
+    if request.architectures:
+        names = [one for name in request.architectures for one in (recipe_names() if name == ALL else [name])]
+        return list(dict.fromkeys(names))
+    defaults = ("unet",) if request.assignments else DEFAULT_ARCHITECTURES
+    flat = [flat_name(name) for name in defaults] if choose_grid(fingerprint, dimensions=2).is_flat else []
+    return [*defaults, *(name for name in flat if name)]
+
+
+def _derive_one(recipe: str, fingerprint: Fingerprint, request: PlanRequest, *, alone: bool) -> Plan:
+    name = recipe.rsplit(".", 1)[-1]
+    if request.name:
+        name = request.name if alone else f"{name}_{request.name}"
+    downsample, assignments = _split_downsample(request)
     plan = make_plan(
-        architecture, fingerprint, memory_gb=request.memory_gb, name=own_name, downsample=request.downsample
+        recipe, fingerprint, memory_gb=request.memory_gb, downsample=downsample, name=None if assignments else name
     )
-    if not request.assignments:
-        return plan
-    return make_variant(plan, _variant_name(architecture, request), request.assignments)
+    return make_variant(plan, name, assignments) if assignments else plan
 
 
-def _variant_name(architecture: str, request: PlanRequest) -> str:
-    name = request.name or architecture
-    return name if len(request.architectures) == 1 else f"{architecture}_{name}"
+def _split_downsample(request: PlanRequest) -> tuple[float, tuple[str, ...]]:
+    """Return the factor of downsampling, also if it is set by ``--set``, and the other assignments.
+
+    Before anything is chosen it changes everything, patch and batch size too; in a finished plan only what must follow.
+    """
+    key = "preprocessing.downsample="
+    others = tuple(text for text in request.assignments if not text.replace(" ", "").startswith(key))
+    factors = [text.split("=", 1)[1] for text in request.assignments if text not in others]
+    try:
+        return (float(factors[-1]) if factors else request.downsample), others
+    except ValueError:
+        return request.downsample, request.assignments  # reported with the assignments
 
 
 def _varied_base(request: PlanRequest, workspace: Workspace, dataset: str) -> tuple[list[Plan], dict[str, str]]:
     path = workspace.plan(dataset, request.base or "")
     base = read_plan(path)
-    if request.name in (request.base, *DEFAULT_ARCHITECTURES):
+    if request.name == request.base:
         taken = ", ".join(plan_names(path.parent))
-        raise PlanError(f"--name {request.name}: this is a plan's own name; choose another (plans: {taken})")
+        raise PlanError(f"--name {request.name}: this is the base plan's own name; choose another (plans: {taken})")
     return [make_variant(base, request.name or "", request.assignments)], {}
+
+
+def _check_results(plan: Plan, workspace: Workspace) -> None:
+    """Refuse to put a plan in the place of another one that was trained: the results would belong to neither."""
+    folder = workspace.fold(plan.dataset.name, plan.name, 0).parent
+    for checkpoint in sorted(folder.glob("fold_*/checkpoints/last.pt")):
+        run = checkpoint.parents[1]
+        if training_digest(read_document(run / "plan.json", Plan)) != training_digest(plan):
+            raise PlanError(
+                f"plan {plan.name}: {run} was trained with another plan of this name (options, dataset or planner "
+                f"differ); give the new plan another --name, or move {folder} elsewhere"
+            )

@@ -28,8 +28,32 @@ class TrainingDefaults(Document):
     source: str
 
 
+class FeatureMapBudget(Document):
+    """nnU-Net's stand-in for memory: how many feature map voxels one sample of the reference batch may have.
+
+    Attributes:
+        memory_gb: memory that the voxels belong to, in GB (10^9 bytes); they grow in proportion to it.
+        voxels_2d: for slices, of which the reference batch has 12.
+        voxels_3d: for volumes, of which it has 2.
+        fits_whole_batch: whether the patch shrinks until the whole reference batch fits, or until a batch of 2 does.
+        max_coverage: largest part of the dataset's voxels that one batch may hold.
+    """
+
+    memory_gb: float
+    voxels_2d: float
+    voxels_3d: float
+    fits_whole_batch: bool
+    max_coverage: float
+
+
 class Architecture(Protocol):
-    """What a file in this folder must define."""
+    """What a file in this folder must define.
+
+    A file may also define ``DIMENSIONS``, the numbers of spatial axes that it can be built for; without it there are
+    plans in 3-D only. A file that defines ``BUDGETS`` (suffix of the plan's name to ``FeatureMapBudget``) and
+    ``feature_map_voxels(config, patch_size, num_labels)`` is planned by nnU-Net's closed formula, every other one by its
+    measured memory.
+    """
 
     Config: type[Document]
     """Plain numbers that fix the topology; spatial lists in (z, y, x) order."""
@@ -46,7 +70,14 @@ class Architecture(Protocol):
         """Return what each patch axis must be a multiple of."""
 
     def build(self, config: Any, in_channels: int, out_channels: int) -> nn.Module:
-        """Return the network. ``forward`` takes (B, C, Z, Y, X) and returns a list of logits, finest first."""
+        """Return the network. ``forward`` takes (B, C, Z, Y, X), or (B, C, Y, X) where the configuration is 2-D, and
+        returns a list of logits, finest first.
+        """
+
+
+def dimensions_of(architecture: Architecture) -> tuple[int, ...]:
+    """Return the numbers of spatial axes that an architecture can be built for."""
+    return tuple(getattr(architecture, "DIMENSIONS", (3,)))
 
 
 def available_architectures() -> list[str]:

@@ -53,12 +53,13 @@ class ResidualBlock(nn.Module):
     """Two convolutions and a shortcut (He et al. 2016), which is pooled where the block is strided, as in ResNet-D
     (He et al. 2019).
 
-    The shortcut's projection is not normalised: that would cost a quarter more memory for the whole network.
+    The shortcut's projection is normalised on request only: it costs a quarter more memory for a U-Net of single blocks.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: tuple[int, ...], stride: tuple[int, ...]
-    ) -> None:
+        self, in_channels: int, out_channels: int, kernel_size: tuple[int, ...], stride: tuple[int, ...],
+        *, normalized_shortcut: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.first = ConvBlock(in_channels, out_channels, kernel_size, stride)
         self.conv = convolution(out_channels, out_channels, kernel_size)
@@ -68,6 +69,8 @@ class ResidualBlock(nn.Module):
             self.shortcut.append(_AVERAGE_POOL[len(stride)](stride, stride))
         if in_channels != out_channels:
             self.shortcut.append(convolution(in_channels, out_channels, (1,) * len(stride), bias=False))
+            if normalized_shortcut:
+                self.shortcut.append(InstanceNorm(out_channels, activation=False))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (B, out_channels, ...)."""
@@ -112,21 +115,30 @@ class EncoderDecoder(nn.Module):
 
 
 def build_encoder_decoder(
-    config: UNetConfig, in_channels: int, out_channels: int, *, block: Block, gates: Sequence[nn.Module] = ()
-) -> EncoderDecoder:
-    """Return an initialised U-Net of the given blocks: the first block of an encoder stage is strided."""
+    config: UNetConfig, in_channels: int, out_channels: int, *, block: Block, decoder_block: Block | None = None,
+    gates: Sequence[nn.Module] = (), stem: nn.Module | None = None,
+) -> EncoderDecoder:  # fmt: skip
+    """Return an initialised U-Net of the given blocks: the first block of an encoder stage is strided.
+
+    Args:
+        decoder_block: of the way up; ``block`` by default.
+        gates: see ``EncoderDecoder``.
+        stem: a module that comes before stage 0 and gives its features.
+    """
     features, kernels, strides = config.features_per_stage, config.kernel_sizes, config.strides
-    encoder, channels = [], in_channels
+    encoder, channels = [], in_channels if stem is None else features[0]
     for width, kernel, stride, count in zip(features, kernels, strides, config.blocks_per_stage_encoder):
         encoder.append(_stage(block, channels, width, kernel, stride, count))
         channels = width
+    if stem is not None:
+        encoder[0].insert(0, stem)
     one = (1,) * config.dimensions
     decoder, upsampling, heads = [], [], []
     for stage in reversed(range(len(strides) - 1)):
         width, step = features[stage], strides[stage + 1]
         upsampling.append(_TRANSPOSED[config.dimensions](features[stage + 1], width, step, step))
         decoder.append(
-            _stage(block, 2 * width, width, kernels[stage], one, config.blocks_per_stage_decoder[-1 - stage])
+            _stage(decoder_block or block, 2 * width, width, kernels[stage], one, config.blocks_per_stage_decoder[-1 - stage])
         )
         heads.append(convolution(width, out_channels, one))
     network = EncoderDecoder(encoder, upsampling, decoder, heads, gates)

@@ -85,7 +85,7 @@ class UNetConfig(Document):
 
 
 def derive_topology(
-    spacing: Sequence[float], patch_size: Sequence[int], *, min_edge: int = MIN_EDGE, max_stages: int | None = None
+    spacing: Sequence[float], patch_size: Sequence[float], *, min_edge: int = MIN_EDGE, max_stages: int | None = None
 ) -> Topology:
     """Return strides and kernels for a spacing in mm and a patch size in voxels, and the padded patch size.
 
@@ -112,7 +112,7 @@ def derive_topology(
 
 
 def derive_unet(
-    spacing: Sequence[float], patch_size: Sequence[int], *, blocks_encoder: int, blocks_decoder: int
+    spacing: Sequence[float], patch_size: Sequence[float], *, blocks_encoder: int, blocks_decoder: int
 ) -> UNetConfig:
     """Return the configuration of a U-Net with the same number of blocks in every stage."""
     topology = derive_topology(spacing, patch_size)
@@ -138,7 +138,7 @@ def divisor_of(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(math.prod(steps) for steps in zip(*strides))
 
 
-def pad_to_multiple(size: Sequence[int], divisor: Sequence[int]) -> tuple[int, ...]:
+def pad_to_multiple(size: Sequence[float], divisor: Sequence[int]) -> tuple[int, ...]:
     """Return the smallest sizes not below ``size`` that are multiples of ``divisor``."""
     return tuple(max(math.ceil(n / d), 1) * d for n, d in zip(size, divisor))
 
@@ -152,7 +152,7 @@ def stage_voxels(config: UNetConfig, patch_size: Sequence[int]) -> list[int]:
     return voxels
 
 
-def _axes_to_halve(spacing: Sequence[float], size: Sequence[int], min_edge: int) -> list[int]:
+def _axes_to_halve(spacing: Sequence[float], size: Sequence[float], min_edge: int) -> list[int]:
     large = [axis for axis, n in enumerate(size) if n >= 2 * min_edge]
     if not large:
         return []

@@ -13,6 +13,8 @@ from autoseg.networks._topology import UNetConfig, derive_unet, divisor_of
 
 Config = UNetConfig
 
+DIMENSIONS = (2, 3)
+
 TRAINING = TrainingDefaults(
     optimizer={"name": "sgd", "learning_rate": 1e-2, "momentum": 0.99, "nesterov": True, "weight_decay": 3e-5},
     schedule={"name": "poly", "exponent": 0.9, "warmup_iterations": 0},

@@ -8,11 +8,18 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from autoseg.networks import TrainingDefaults
+from autoseg.networks import FeatureMapBudget, TrainingDefaults
 from autoseg.networks._blocks import ConvBlock, build_encoder_decoder
 from autoseg.networks._topology import UNetConfig, derive_unet, divisor_of, stage_voxels
 
 Config = UNetConfig
+
+DIMENSIONS = (2, 3)
+
+BUDGETS = {
+    "": FeatureMapBudget(memory_gb=8.0, voxels_2d=85e6, voxels_3d=560e6, fits_whole_batch=False, max_coverage=0.05)
+}
+"""nnU-Net 2.8.1, ExperimentPlanner."""
 
 TRAINING = TrainingDefaults(
     optimizer={"name": "sgd", "learning_rate": 1e-2, "momentum": 0.99, "nesterov": True, "weight_decay": 3e-5},

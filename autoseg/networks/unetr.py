@@ -5,13 +5,15 @@ The transformer sees 16-voxel cubes, so every patch axis is a multiple of 16, an
 
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import nn
 
 from autoseg.documents import Document
 from autoseg.networks import TrainingDefaults
+from autoseg.networks._outputs import ListedOutputs
 from autoseg.networks._topology import pad_to_multiple
+
+DIMENSIONS = (2, 3)
 
 TOKEN_EDGE = 16
 """Edge of the cube of voxels that becomes one token; MONAI's UNETR has no other."""
@@ -38,7 +40,7 @@ class Config(Document):
         dropout: probability of dropping a unit of the transformer.
     """
 
-    patch_size: tuple[int, int, int]
+    patch_size: tuple[int, ...] = Field(min_length=2, max_length=3)
     feature_size: int = Field(default=16, ge=1)
     hidden_size: int = Field(default=768, ge=1)
     mlp_dim: int = Field(default=3072, ge=1)
@@ -58,30 +60,17 @@ class Config(Document):
 
 def derive(spacing: tuple[float, ...], patch_size: tuple[int, ...]) -> Config:
     """Return the configuration for a patch size, padded to multiples of 16; the spacing plays no part."""
-    size = pad_to_multiple(patch_size, (TOKEN_EDGE,) * 3)
-    return Config(patch_size=(size[0], size[1], size[2]))
+    return Config(patch_size=pad_to_multiple(patch_size, (TOKEN_EDGE,) * len(patch_size)))
 
 
 def divisor(config: Config) -> tuple[int, ...]:
     """Return the edge of a token along each axis."""
-    return (TOKEN_EDGE,) * 3
+    return (TOKEN_EDGE,) * len(config.patch_size)
 
 
 def build(config: Config, in_channels: int, out_channels: int) -> nn.Module:
     """Return the network, which takes patches of exactly ``config.patch_size``."""
-    return _SingleOutput(_build_unetr(config, in_channels, out_channels))
-
-
-class _SingleOutput(nn.Module):
-    """Gives the logits of a network with one output as a list of one."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Take (B, C, Z, Y, X), return the logits as a list of one."""
-        return [self.network(x)]
+    return ListedOutputs(_build_unetr(config, in_channels, out_channels))
 
 
 def _build_unetr(config: Config, in_channels: int, out_channels: int) -> Any:
@@ -90,7 +79,7 @@ def _build_unetr(config: Config, in_channels: int, out_channels: int) -> Any:
     network = unetr.UNETR(
         in_channels, out_channels, config.patch_size, feature_size=config.feature_size, hidden_size=config.hidden_size,
         mlp_dim=config.mlp_dim, num_heads=config.num_heads, proj_type=config.proj_type, norm_name=config.norm,
-        dropout_rate=config.dropout,
+        dropout_rate=config.dropout, spatial_dims=len(config.patch_size),
     )  # fmt: skip
     for block in network.vit.blocks:
         if not block.with_cross_attention and isinstance(block.norm_cross_attn, nn.Module):

@@ -1,34 +1,24 @@
-"""What one training iteration needs: memory, parameters and operations, found by running it on tensors without data.
+"""What one training iteration needs: memory, parameters and operations, found by running it on tensors without values.
 
-The network is built and run forwards and backwards under torch's FakeTensorMode, in which tensors have a shape but no
-values, so it takes a fraction of a second whatever the patch. Every storage is counted from its creation to its
-release; the peak, with the optimiser's state, is the estimate. The loss is Dice and cross-entropy in fp32, whichever
-loss the plan has.
+Every storage is counted from its creation to its release; the peak, with the optimiser's state and an allowance for
+cuDNN, is the estimate. The loss is Dice and cross-entropy in fp32, whichever loss the plan has.
 """
 
-import math
 import warnings
-import weakref
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from autoseg.documents import Document
 from autoseg.networks import Architecture
+from autoseg.plan import rules
 from autoseg.plan.plan import Estimate
-
-ALLOCATION_BYTES = 512
-"""CUDA's caching allocator rounds every tensor up to a multiple of this."""
+from autoseg.plan.trace import FAKE, Tracker, autocast_as_cuda, build_without_values
 
 STATE_PER_PARAMETER = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 2}
-"""fp32 numbers that an optimiser keeps for each parameter: momentum; first and second moment."""
+"""fp32 numbers that an optimiser keeps for each parameter: momentum; first and second moment; square and momentum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +35,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one iteration needs; ``num_outputs`` is the number of resolutions the network gives logits at."""
+    """What one iteration needs; ``num_outputs`` is the number of resolutions the network gives logits at.
+
+    ``memory_bytes`` is what tensors take at most.
+    """
 
     memory_bytes: int
     parameters: int
@@ -54,8 +47,8 @@ class Cost:
 
     @property
     def memory_gb(self) -> float:
-        """Peak memory in GB (10^9 bytes)."""
-        return self.memory_bytes / 1e9
+        """Peak memory of the allocator in GB (10^9 bytes): tensors, and the allowance for cuDNN's workspaces."""
+        return self.memory_bytes / 1e9 + rules.WORKSPACE_GB
 
     @property
     def estimate(self) -> Estimate:
@@ -63,38 +56,48 @@ class Cost:
         return Estimate(memory_gb=round(self.memory_gb, 3), parameters=self.parameters, flops_per_iteration=self.flops)
 
 
-def measure_cost(
-    workload: Workload, config: Document, patch_size: tuple[int, ...], batch_size: int, *, with_flops: bool = True
-) -> Cost:
-    """Return the cost of one training iteration (forward, loss, backward) at a patch and batch size.
+@lru_cache(maxsize=1024)
+def measure_cost(workload: Workload, config: Document, patch_size: tuple[int, ...], batch_size: int) -> Cost:
+    """Return the cost of one training iteration (forward, loss, backward, step) at a patch and batch size.
 
     Memory counts weights, gradients, optimiser state, activations and temporaries; not what the device's driver takes.
+    Results are kept, since a search asks for the same ones again.
     """
-    memory, flops = _MemoryTracker(), FlopCounterMode(display=False)
-    with FakeTensorMode(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = workload.architecture.build(config, workload.in_channels, workload.out_channels)
-        for tensor in (*network.parameters(), *network.buffers()):
-            memory.add(tensor)
-        with memory, flops if with_flops else nullcontext():
-            num_outputs = _iterate(network, workload, patch_size, batch_size)
-        parameters = sum(parameter.numel() for parameter in network.parameters())
+        network = _network(workload.architecture, config, workload.in_channels, workload.out_channels)
+        tracker = Tracker()
+        with FAKE:
+            for tensor in (*network.parameters(), *network.buffers()):
+                tracker.add(tensor)
+            with tracker:
+                num_outputs = _iterate(network, workload, patch_size, batch_size)
+            for weights in network.parameters():
+                weights.grad = None
+    parameters = sum(weights.numel() for weights in network.parameters())
     state = 4 * parameters * STATE_PER_PARAMETER.get(workload.optimizer, 2)
-    total = flops.get_total_flops() if with_flops else 0
-    return Cost(memory.peak + state, parameters, total, num_outputs)
+    return Cost(tracker.peak + state, parameters, tracker.flops, num_outputs)
+
+
+@lru_cache(maxsize=4)
+def _network(
+    architecture: Architecture, config: Document, in_channels: int, out_channels: int
+) -> torch.nn.Module:
+    """Return a network without values; the last few are kept, since they are run at several sizes."""
+    return build_without_values(architecture.build, config, in_channels, out_channels)
 
 
 def _iterate(network: torch.nn.Module, workload: Workload, patch_size: tuple[int, ...], batch_size: int) -> int:
     """Run one iteration without values; return the number of outputs."""
     images = torch.empty(batch_size, workload.in_channels, *patch_size)
     classes = torch.empty(batch_size, *patch_size, dtype=torch.int16)
-    with torch.autocast("cpu", torch.bfloat16, enabled=workload.precision != "fp32"):
+    with autocast_as_cuda(workload.precision):
         outputs = network(images)
     num_outputs = len(outputs)
     used = outputs if workload.deep_supervision else outputs[:1]
     losses = [_loss(logits, classes) for logits in used]
     del outputs, used
-    torch.stack(losses).sum().backward()
+    torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
     return num_outputs
 
 
@@ -108,35 +111,3 @@ def _loss(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     chosen = probabilities * torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, target[:, None], True)
     dice = chosen.sum(axes) / probabilities.sum(axes).clamp_min(1e-8)
     return F.cross_entropy(logits, target) - dice.mean()
-
-
-class _MemoryTracker(TorchDispatchMode):
-    """Counts the bytes of all storages alive among the results of torch's operations, and their peak."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._now = 0
-        self._alive: dict[int, int] = {}
-
-    def add(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's storage until it is released."""
-        storage = tensor.untyped_storage()
-        key = id(storage)
-        if key in self._alive:
-            return
-        size = math.ceil(storage.nbytes() / ALLOCATION_BYTES) * ALLOCATION_BYTES
-        self._alive[key] = size
-        self._now += size
-        self.peak = max(self.peak, self._now)
-        weakref.finalize(storage, self._release, key)
-
-    def _release(self, key: int) -> None:
-        self._now -= self._alive.pop(key, 0)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self.add(leaf)
-        return result

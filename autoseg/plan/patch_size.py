@@ -1,7 +1,7 @@
 """Patch size and batch size: start large, shrink the axis that is largest for its image until it fits, then fill the
 memory.
 
-Architectures with a ``feature_map_voxels`` (nnU-Net's) fit by nnU-Net's closed formula; the others by their predicted
+nnU-Net's architectures fit by nnU-Net's closed formula, for which no network is built; the others by their predicted
 memory.
 """
 
@@ -12,12 +12,15 @@ from typing import Protocol
 
 from autoseg.documents import Document
 from autoseg.errors import PlanError
-from autoseg.networks import Architecture
+from autoseg.networks import Architecture, FeatureMapBudget
 from autoseg.networks._topology import pad_to_multiple
 from autoseg.plan import rules
-from autoseg.plan.spacing import Grid
+from autoseg.plan.spacing import Grid, coarsened
 
 PatchSize = tuple[int, ...]
+
+MARGIN = 1.03
+"""A patch whose memory is foreseen to exceed what is usable by more than this factor is not measured."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Choice:
 
     Attributes:
         memory_batch: batch size that the memory allows.
-        coverage_batch: batch size that a twentieth of the dataset's voxels allows.
+        coverage_batch: batch size that the largest allowed part of the dataset's voxels, ``max_coverage``, allows.
     """
 
     fit: Fit
@@ -48,110 +51,175 @@ class Choice:
     batch_size: int
     memory_batch: int
     coverage_batch: int
+    max_coverage: float
 
 
 def choose_by_voxels(
-    architecture: Architecture, grid: Grid, num_training: int, *, memory_gb: float, voxels: Callable[[Fit], int]
-) -> Choice:
+    architecture: Architecture, grid: Grid, num_training: int, *, memory_gb: float, budget: FeatureMapBudget,
+    voxels: Callable[[Fit], int],
+) -> Choice:  # fmt: skip
     """Choose by nnU-Net's rule: feature map voxels of one sample, against those of its reference network.
 
     Raises:
         PlanError: even the smallest patch exceeds the budget.
     """
-    reference = rules.REFERENCE_VOXELS * memory_gb / rules.REFERENCE_MEMORY_GB
+    per_batch = budget.voxels_2d if grid.dimensions == 2 else budget.voxels_3d
+    reference = per_batch * (memory_gb / budget.memory_gb)
+    reference_batch = rules.REFERENCE_BATCH[grid.dimensions]
+    fitted_batch = reference_batch if budget.fits_whole_batch else rules.MIN_BATCH
+
+    def fits(fit: Fit) -> bool:
+        return voxels(fit) / reference_batch * fitted_batch <= reference
+
     initial = initial_patch(grid)
-    fit = next((fit for fit in shrinking(architecture, grid, initial) if voxels(fit) <= reference), None)
+    fit = next((fit for fit in shrinking(architecture, grid, initial) if fits(fit)), None)
     if fit is None:
         raise _too_small(memory_gb)
-    memory_batch = round(reference / voxels(fit) * rules.REFERENCE_BATCH)
-    return _with_batch(fit, initial, memory_batch, grid, num_training)
+    memory_batch = round(reference / voxels(fit) * reference_batch)
+    return _with_batch(fit, initial, memory_batch, grid, num_training, budget.max_coverage)
 
 
 def choose_by_memory(
     architecture: Architecture, grid: Grid, num_training: int, *, memory_gb: float, measure: Measure
 ) -> Choice:
-    """Choose the largest patch whose predicted memory fits at batch size 2, then the largest batch that fits.
+    """Choose the largest patch whose predicted memory fits at batch size 2, then the largest batch.
+
+    Args:
+        memory_gb: what the predicted memory may reach.
 
     Raises:
-        PlanError: even the smallest patch exceeds the budget.
+        PlanError: even the smallest patch exceeds the budget, or the architecture does not suit the images.
     """
-    usable = memory_gb * rules.USABLE_MEMORY
-    batch = rules.REFERENCE_BATCH
+    batch = rules.MIN_BATCH
     initial = initial_patch(grid)
-    candidates = list(shrinking(architecture, grid, initial))
+    candidates = [fit for fit in shrinking(architecture, grid, initial) if _suits(architecture, fit, grid)]
+    if not candidates:
+        raise _too_padded(fit_topology(architecture, grid.network_spacing, initial), grid)
 
     def memory_of(fit: Fit) -> float:
         return measure(fit.config, fit.patch_size, batch)
 
-    fit = _first_within(usable, candidates, memory_of)
+    fit = _first_within(memory_gb, candidates, memory_of)
     if fit is None:
         raise _too_small(memory_gb)
-    # memory is affine in the batch: weights and their like, and the same again for every sample
-    base, more = (measure(fit.config, fit.patch_size, size) for size in (batch, 2 * batch))
-    a_sample = max((more - base) / batch, 1e-9)
-    return _with_batch(fit, initial, batch + int((usable - base) / a_sample), grid, num_training)
+    memory_batch = _largest_batch(fit, memory_gb, _coverage_batch(fit, grid, num_training, rules.MAX_COVERAGE), measure)
+    return _with_batch(fit, initial, memory_batch, grid, num_training, rules.MAX_COVERAGE)
 
 
-def initial_patch(grid: Grid) -> PatchSize:
-    """Return the patch of 256^3 voxels that has the same extent in mm along each axis, within the median image."""
-    inverse = [1 / value for value in grid.spacing]
-    scale = (rules.PATCH_VOLUME / math.prod(inverse)) ** (1 / 3)
-    return tuple(math.ceil(min(round(value * scale), limit)) for value, limit in zip(inverse, grid.median_shape))
+def choose_low_resolution(grid: Grid, full: Choice, choose: Callable[[Grid], Choice]) -> tuple[Grid, Choice] | None:
+    """Return the coarser grid at which a patch shows a quarter of the median image, or None where none is needed.
+
+    nnU-Net's rule: the spacing is coarsened in steps, the patch is chosen anew at each; a grid that does not at least
+    halve the images' voxels is not worth a plan.
+    """
+    voxels, found = grid.median_voxels, None
+    patch_size, steps = full.fit.patch_size, coarsened(grid)
+    while math.prod(patch_size) / voxels < rules.LOW_RESOLUTION_BELOW:
+        coarser = next(steps)
+        choice = choose(coarser)
+        found, voxels, patch_size = (coarser, choice), coarser.median_voxels, choice.fit.patch_size
+    return found if grid.median_voxels / voxels >= rules.LOW_RESOLUTION_GAIN else None
 
 
-def shrinking(architecture: Architecture, grid: Grid, patch_size: Sequence[int]) -> Iterator[Fit]:
+def initial_patch(grid: Grid) -> tuple[float, ...]:
+    """Return the patch of 256^3 voxels, or 2048^2, that has the same extent in mm along each axis, within the median
+    image; where that has half voxels, so has the patch."""
+    inverse = [1 / value for value in grid.network_spacing]
+    scale = (rules.PATCH_EDGE[grid.dimensions] ** grid.dimensions / math.prod(inverse)) ** (1 / grid.dimensions)
+    return tuple(min(round(value * scale), limit) for value, limit in zip(inverse, grid.network_shape))
+
+
+def shrinking(architecture: Architecture, grid: Grid, patch_size: Sequence[float]) -> Iterator[Fit]:
     """Yield ever smaller patches: each time the axis with the largest ratio of patch to median image is shrunk."""
-    fit: Fit | None = fit_topology(architecture, grid.spacing, patch_size)
+    fit: Fit | None = fit_topology(architecture, grid.network_spacing, patch_size)
     while fit is not None:
         yield fit
         fit = _shrink_once(architecture, grid, fit)
 
 
-def fit_topology(architecture: Architecture, spacing: tuple[float, ...], patch_size: Sequence[int]) -> Fit:
+def fit_topology(architecture: Architecture, spacing: tuple[float, ...], patch_size: Sequence[float]) -> Fit:
     """Derive the network for a patch size, padded to what the network's strides divide."""
-    size = tuple(patch_size)
-    while True:
-        config = architecture.derive(spacing, size)
-        padded = pad_to_multiple(size, architecture.divisor(config))
-        if padded == size:
-            return Fit(config, size)
-        size = padded
+    config = architecture.derive(spacing, tuple(patch_size))  # type: ignore[arg-type]
+    return Fit(config, pad_to_multiple(patch_size, architecture.divisor(config)))
 
 
 def _shrink_once(architecture: Architecture, grid: Grid, fit: Fit) -> Fit | None:
     """Shrink one axis by one step of its divisor, or return None if no axis can be."""
-    ratios = [n / limit for n, limit in zip(fit.patch_size, grid.median_shape)]
-    divisor = architecture.divisor(fit.config)
+    ratios = [n / limit for n, limit in zip(fit.patch_size, grid.network_shape)]
+    divisor, spacing = architecture.divisor(fit.config), grid.network_spacing
     for axis in sorted(range(len(ratios)), key=lambda a: (ratios[a], a), reverse=True):
         if fit.patch_size[axis] - divisor[axis] < min(divisor[axis], rules.MIN_PATCH_EDGE):
             continue
         # a smaller patch may halve the axis less often, and then need not shrink by the whole divisor
-        trial = architecture.derive(grid.spacing, _less(fit.patch_size, axis, divisor[axis]))
+        trial = architecture.derive(spacing, _less(fit.patch_size, axis, divisor[axis]))
         step = architecture.divisor(trial)[axis]
-        smaller = fit_topology(architecture, grid.spacing, _less(fit.patch_size, axis, step))
-        if rules.MIN_PATCH_VOXELS <= math.prod(smaller.patch_size) < math.prod(fit.patch_size):
+        smaller = fit_topology(architecture, spacing, _less(fit.patch_size, axis, step))
+        if rules.MIN_PATCH_VOXELS[grid.dimensions] <= math.prod(smaller.patch_size) < math.prod(fit.patch_size):
             return smaller
     return None
 
 
 def _first_within(usable: float, candidates: Sequence[Fit], memory_of: Callable[[Fit], float]) -> Fit | None:
-    """Return the first candidate of usable memory; the search starts where proportional memory would put it."""
-    limit = usable / memory_of(candidates[0]) * math.prod(candidates[0].patch_size)
-    small = (index for index, fit in enumerate(candidates) if math.prod(fit.patch_size) <= limit)
-    index = next(small, len(candidates) - 1)
-    while memory_of(candidates[index]) > usable:
-        index += 1
-        if index == len(candidates):
-            return None
-    while index > 0 and memory_of(candidates[index - 1]) <= usable:
-        index -= 1
-    return candidates[index]
+    """Return the first candidate of usable memory, or None, measuring as few of them as needed.
+
+    Memory is nearly affine in the voxels, so that two measurements tell where to look. What is returned was measured,
+    and so was the candidate before it, unless it is foreseen to exceed the memory by more than ``MARGIN``.
+    """
+    voxels = [math.prod(fit.patch_size) for fit in candidates]
+    known: dict[int, float] = {}
+
+    def foresee(index: int) -> float:
+        near = sorted(known, key=lambda k: abs(voxels[k] - voxels[index]))[:2]
+        if not near:
+            return voxels[index] / rules.VOXELS_PER_GB
+        if len(near) == 1 or voxels[near[0]] == voxels[near[1]]:
+            return known[near[0]] * voxels[index] / voxels[near[0]]
+        slope = (known[near[0]] - known[near[1]]) / (voxels[near[0]] - voxels[near[1]])
+        return known[near[0]] + max(slope, 0.0) * (voxels[index] - voxels[near[0]])
+
+    while True:
+        fitting = (i for i in range(len(candidates)) if known.get(i, foresee(i)) <= usable)
+        index = next(fitting, len(candidates) - 1)
+        if index in known:
+            if known[index] > usable:
+                return None
+            before = index - 1
+            if before < 0 or before in known or (len(known) > 1 and foresee(before) > usable * MARGIN):
+                return candidates[index]
+            index = before
+        known[index] = memory_of(candidates[index])
+
+
+def _largest_batch(fit: Fit, usable: float, most: int, measure: Measure) -> int:
+    """Return the largest batch of usable memory, or ``most`` if that is smaller than what fits."""
+    batch = rules.MIN_BATCH
+    if most <= batch:
+        return batch
+    base = measure(fit.config, fit.patch_size, batch)
+    # memory is affine in the batch: weights and their like, and the same again for every sample
+    a_sample = max((measure(fit.config, fit.patch_size, 2 * batch) - base) / batch, 1e-9)
+    return batch + int((usable - base) / a_sample)
+
+
+def _suits(architecture: Architecture, fit: Fit, grid: Grid) -> bool:
+    """Return whether a patch is not mostly padding and has two voxels in the coarsest stage, where norms need them."""
+    padding = max(n / limit for n, limit in zip(fit.patch_size, grid.network_shape))
+    coarsest = math.prod(fit.patch_size) // math.prod(architecture.divisor(fit.config))
+    return padding <= rules.MAX_PADDING and coarsest > 1
+
+
+def _too_padded(fit: Fit, grid: Grid) -> PlanError:
+    found, limits = (" x ".join(f"{n:g}" for n in sizes) for sizes in (fit.patch_size, grid.network_shape))
+    return PlanError(
+        f"patch size: the smallest that the network takes is {found} voxels, but the median image has {limits}: most of it "
+        f"would be padding, or nothing would be left in the coarsest stage; this architecture does not suit the data"
+    )
 
 
 def _too_small(memory_gb: float) -> PlanError:
     return PlanError(
-        f"memory: even the smallest patch at batch size {rules.MIN_BATCH} needs more than the budget of "
-        f"{memory_gb:g} GB; give a larger --memory, or choose a smaller architecture"
+        f"memory: even the smallest patch at batch size {rules.MIN_BATCH} needs more than the {memory_gb:.3g} GB that a "
+        f"training may use; give a larger --memory, or choose a smaller architecture"
     )
 
 
@@ -159,8 +227,15 @@ def _less(patch_size: PatchSize, axis: int, step: int) -> PatchSize:
     return tuple(n - step if a == axis else n for a, n in enumerate(patch_size))
 
 
-def _with_batch(fit: Fit, initial: PatchSize, memory_batch: int, grid: Grid, num_training: int) -> Choice:
-    dataset_voxels = math.prod(grid.median_shape) * num_training
-    coverage_batch = round(dataset_voxels * rules.MAX_COVERAGE / math.prod(fit.patch_size))
+def _with_batch(
+    fit: Fit, initial: Sequence[float], memory_batch: int, grid: Grid, num_training: int, max_coverage: float
+) -> Choice:
+    coverage_batch = _coverage_batch(fit, grid, num_training, max_coverage)
     batch_size = max(min(memory_batch, coverage_batch), rules.MIN_BATCH)
-    return Choice(fit, initial, batch_size, memory_batch, coverage_batch)
+    started = tuple(math.ceil(size) for size in initial)
+    return Choice(fit, started, batch_size, memory_batch, coverage_batch, max_coverage)
+
+
+def _coverage_batch(fit: Fit, grid: Grid, num_training: int, max_coverage: float) -> int:
+    """Return the batch size that holds the largest allowed part of the dataset's voxels."""
+    return round(grid.median_voxels * num_training * max_coverage / math.prod(fit.patch_size))

@@ -15,7 +15,7 @@ from autoseg.data.labels import Labels, Region
 from autoseg.documents import Document, parse_document, read_document
 from autoseg.errors import DocumentError, PlanError, nearest
 from autoseg.losses import load_loss
-from autoseg.networks import load_architecture
+from autoseg.networks import dimensions_of, load_architecture
 from autoseg.plan.optimization import Optimizer, Schedule
 
 SCHEMA = "autoseg.plan.1"
@@ -77,7 +77,7 @@ class Preprocessing(Document):
     Attributes:
         orientation: anatomical orientation that every case is brought to, SimpleITK code of the x, y and z axes.
         transpose: which (z, y, x) axis of the canonical image becomes which axis of the preprocessed one.
-        spacing: target spacing, after ``transpose``.
+        spacing: target spacing, after ``transpose``. The first is null for networks in 2-D: each case keeps its own there.
         downsample: the factor by which ``spacing`` was coarsened on request; 1 is none.
         normalization: one entry a channel.
         image_order: spline order of image resampling.
@@ -87,12 +87,17 @@ class Preprocessing(Document):
 
     orientation: Literal["LPS"]
     transpose: tuple[int, int, int]
-    spacing: tuple[float, float, float]
+    spacing: tuple[float | None, float, float]
     downsample: float = Field(gt=0)
     normalization: tuple[Normalization, ...]
     image_order: Literal[0, 1, 3]
     label_order: Literal[0, 1]
     separate_axis_threshold: float
+
+    def spacing_of(self, case_spacing: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Return the target spacing of a case, after ``transpose``, from its own."""
+        z, y, x = self.spacing
+        return case_spacing[0] if z is None else z, y, x
 
 
 class Network(Document):
@@ -108,9 +113,9 @@ class Network(Document):
 
 
 class Training(Document):
-    """One training of one fold."""
+    """One training of one fold. The patch size has two entries, (y, x), where the network is 2-D and sees slices."""
 
-    patch_size: tuple[int, int, int]
+    patch_size: tuple[int, ...] = Field(min_length=2, max_length=3)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     iterations_per_epoch: int = Field(ge=1)
@@ -124,6 +129,17 @@ class Training(Document):
     gradient_clip: float | None
     precision: Literal["bf16", "fp16", "fp32"]
     seed: int = Field(ge=0)
+
+    @property
+    def dimensions(self) -> int:
+        """Number of spatial axes that the network sees."""
+        return len(self.patch_size)
+
+    @property
+    def patch_shape(self) -> tuple[int, int, int]:
+        """The patch as a box of a volume: one slice where the network is 2-D."""
+        *depth, y, x = self.patch_size
+        return depth[0] if depth else 1, y, x
 
 
 class Prediction(Document):
@@ -189,14 +205,34 @@ class Plan(Document):
             problems.append(f"preprocessing.normalization: {len(self.preprocessing.normalization)} entries for {len(self.dataset.channels)} channels")
         if sorted(self.preprocessing.transpose) != [0, 1, 2]:
             problems.append(f"preprocessing.transpose: {list(self.preprocessing.transpose)} is no order of the axes 0, 1, 2")
-        return problems + self._divisibility_problems()
+        return problems + self._dimension_problems() + self._divisibility_problems()
 
+    def _dimension_problems(self) -> list[str]:
+        """Check that patch, spacing and network have the same number of axes."""
+        spacing, patch_size = self.preprocessing.spacing, self.training.patch_size
+        problems = []
+        if any(value is not None and value <= 0 for value in spacing):
+            problems.append(f"preprocessing.spacing: {list(spacing)}, but spacings are above 0 mm")
+        if (spacing[0] is None) != (len(patch_size) == 2):
+            problems.append(
+                f"preprocessing.spacing[0] is {spacing[0]} for a patch of {len(patch_size)} axes; it is null for 2 and a "
+                f"number for 3"
+            )
+        try:
+            wanted = dimensions_of(load_architecture(self.network.architecture))
+        except PlanError:
+            return problems  # reported with the components
+        if len(patch_size) not in wanted:
+            problems.append(f"training.patch_size: {len(patch_size)} axes, but {self.network.architecture} takes {wanted}")
+        return problems
     def _divisibility_problems(self) -> list[str]:
         try:
             architecture = load_architecture(self.network.architecture)
             divisor = architecture.divisor(self.network.architecture_config)
         except (DocumentError, PlanError):
             return []  # reported with the components
+        if len(divisor) != len(self.training.patch_size):
+            return [f"network.config: for {len(divisor)} axes, but training.patch_size has {len(self.training.patch_size)}"]
         return [
             f"training.patch_size[{axis}] is {size}, which the network's factor {factor} does not divide; "
             f"the nearest sizes are {max(size // factor, 1) * factor} and {(size // factor + 1) * factor}"
@@ -212,7 +248,7 @@ def read_plan(path: Path) -> Plan:
         PlanError: there is no such plan; the message names those that there are.
         DocumentError: the plan is not valid.
     """
-    if not path.is_file():
+    if path.stem in RESERVED_NAMES or not path.is_file():
         names = plan_names(path.parent)
         known = f"plans here: {', '.join(names)}{nearest(path.stem, names)}" if names else "there are no plans yet"
         raise PlanError(f"{path}: no such plan; {known}; make it with autoseg_plan")

@@ -1,10 +1,11 @@
 """From a fingerprint to the complete plan of one architecture, with a sentence for every number that was derived."""
 
 import json
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
-from autoseg.augment import available_augmentations, load_augmentation
+from autoseg.augment import load_augmentation
 from autoseg.documents import Document, content_hash, parse_document
 from autoseg.errors import PlanError
 from autoseg.fingerprint.fingerprint import Fingerprint
@@ -12,104 +13,211 @@ from autoseg.losses import load_loss
 from autoseg.networks import Architecture, load_architecture
 from autoseg.plan import rules
 from autoseg.plan.memory import Cost, Workload, measure_cost
-from autoseg.plan.patch_size import Choice, Fit, choose_by_memory, choose_by_voxels
+from autoseg.plan.patch_size import Choice, Fit, choose_by_memory, choose_by_voxels, choose_low_resolution
 from autoseg.plan.plan import SCHEMA, Plan
 from autoseg.plan.rationale import Decisions, explain, masks_background, times
+from autoseg.plan.recipe import Recipe, find_recipe
 from autoseg.plan.spacing import Grid, choose_grid
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What was decided before anything of the network is measured.
+
+    Attributes:
+        grid: target spacing and the like.
+        choice: patch size, batch size, configuration.
+        batch_dice: whether the Dice is that of the whole batch.
+        full_grid: the grid before it was coarsened for a plan at low resolution.
+    """
+
+    grid: Grid
+    choice: Choice
+    batch_dice: bool
+    full_grid: Grid
+
+
 def make_plan(
-    architecture: str,
+    recipe_name: str,
     fingerprint: Fingerprint,
     *,
-    memory_gb: float = 8.0,
+    memory_gb: float | None = None,
     name: str | None = None,
     downsample: float = 1.0,
 ) -> Plan:
-    """Derive the plan of an architecture for a dataset and a memory budget in GB (10^9 bytes).
+    """Derive the plan of a recipe (an architecture's name, or one like ``nnunet_2d``) for a dataset.
 
     Args:
-        name: of the plan; the architecture's own by default.
+        memory_gb: budget in GB (10^9 bytes); the recipe's own by default.
+        name: of the plan; the recipe's own by default.
         downsample: factor by which the target spacing is coarsened.
 
     Raises:
-        PlanError: the architecture is unknown, the images are 2-D, or the budget is too small.
+        PlanError: the recipe is unknown, does not suit the data, or the budget is too small.
     """
-    module = load_architecture(architecture)
-    grid = choose_grid(fingerprint, downsample=downsample)
-    workload = Workload(
+    recipe = find_recipe(recipe_name)
+    budget_gb = float(memory_gb or recipe.memory_gb)
+    module = load_architecture(recipe.architecture)
+    workload = workload_of(recipe, fingerprint)
+    outcome = decide(recipe, workload, fingerprint, memory_gb=budget_gb, downsample=downsample)
+    choice, cost = _within_budget(recipe, workload, outcome.choice, budget_gb)
+    outcome = replace(outcome, choice=choice)
+    decisions = Decisions(recipe, module.TRAINING, fingerprint, outcome.grid, outcome.full_grid, choice,
+                          outcome.batch_dice, cost, budget_gb, downsample)  # fmt: skip
+    content = {
+        "schema": SCHEMA,
+        "name": name or recipe.name,
+        "dataset": _dataset(fingerprint),
+        "budget": {"memory_gb": budget_gb},
+        "preprocessing": _preprocessing(fingerprint, outcome.grid, downsample),
+        "network": {"architecture": recipe.architecture, "config": choice.fit.config.model_dump(mode="json")},
+        "training": _training(module, outcome, cost),
+        "prediction": _prediction(recipe.dimensions),
+        "estimate": cost.estimate.model_dump(mode="json"),
+        "rationale": explain(decisions),
+    }
+    return parse_document(json.dumps(content), Plan, where=f"plan {content['name']}")
+
+
+def workload_of(recipe: Recipe, fingerprint: Fingerprint) -> Workload:
+    """Return what is trained and how, as far as it does not depend on the patch."""
+    module = load_architecture(recipe.architecture)
+    return Workload(
         architecture=module,
         in_channels=len(fingerprint.channels),
         out_channels=fingerprint.label_scheme.num_outputs,
         precision=rules.PRECISION,
         optimizer=module.TRAINING.optimizer["name"],
     )
-    choice = choose_sizes(workload, grid, fingerprint, memory_gb=memory_gb)
-    choice, cost = _within_budget(workload, choice, memory_gb)
-    content = {
-        "schema": SCHEMA,
-        "name": name or architecture.rsplit(".", 1)[-1],
-        "dataset": _dataset(fingerprint),
-        "budget": {"memory_gb": float(memory_gb)},
-        "preprocessing": _preprocessing(fingerprint, grid, downsample),
-        "network": {"architecture": architecture, "config": choice.fit.config.model_dump(mode="json")},
-        "training": _training(module, choice, cost),
-        "prediction": _prediction(),
-        "estimate": cost.estimate.model_dump(mode="json"),
-        "rationale": explain(Decisions(module.TRAINING, fingerprint, grid, choice, cost, memory_gb, downsample)),
-    }
-    return parse_document(json.dumps(content), Plan, where=f"plan {content['name']}")
+
+
+def decide(
+    recipe: Recipe, workload: Workload, fingerprint: Fingerprint, *, memory_gb: float, downsample: float = 1.0
+) -> Outcome:
+    """Return spacing, patch, topology and batch; for a recipe with nnU-Net's formula no network is built.
+
+    Raises:
+        PlanError: the recipe does not suit the data, or the budget is too small.
+    """
+    grid = choose_grid(fingerprint, downsample=downsample, dimensions=recipe.dimensions)
+
+    def choose(one: Grid) -> Choice:
+        return choose_sizes(recipe, workload, one, fingerprint, memory_gb=memory_gb)
+
+    choice = choose(grid)
+    if recipe.dimensions == 2:
+        return Outcome(grid, choice, batch_dice=True, full_grid=grid)
+    if recipe.low_resolution:
+        coarse = choose_low_resolution(grid, choice, choose)
+        if coarse is None:
+            raise PlanError(_needless_low_resolution(choice, grid))
+        return Outcome(*coarse, batch_dice=False, full_grid=grid)
+    return Outcome(grid, choice, _sees_little(recipe, workload, grid, fingerprint, memory_gb), full_grid=grid)
+
+
+def _sees_little(
+    recipe: Recipe, workload: Workload, grid: Grid, fingerprint: Fingerprint, memory_gb: float
+) -> bool:
+    """Return whether patches show so little of an image that nnU-Net would add a plan at low resolution.
+
+    For architectures outside nnU-Net it is ``nnunet`` that decides, so that all plans of a dataset have the same loss.
+    """
+    judge = recipe if recipe.budget else find_recipe("nnunet")
+
+    def choose(one: Grid) -> Choice:
+        return choose_sizes(judge, workload, one, fingerprint, memory_gb=memory_gb)
+
+    try:
+        return choose_low_resolution(grid, choose(grid), choose) is not None
+    except PlanError:  # the budget is too small for nnunet
+        return True
+
+
+def _needless_low_resolution(choice: Choice, grid: Grid) -> str:
+    shown = math.prod(choice.fit.patch_size) / grid.median_voxels
+    return (
+        f"low resolution: a patch of {times(choice.fit.patch_size)} voxels shows {shown:.0%} of the median image, so that "
+        f"coarser images would gain too little; the plan at full resolution is enough"
+    )
+
+
+def default_augmentation(patch_size: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Return nnU-Net's augmentations, in its order, for a patch."""
+    return [{**augmentation_entry(name, patch_size), **changes} for name, changes in rules.AUGMENTATION]
 
 
 def augmentation_entry(name: str, patch_size: tuple[int, ...]) -> dict[str, Any]:
     """Return an augmentation's section of a plan: its defaults, with rotations that suit the patch's form."""
-    config = load_augmentation(name).Config().model_dump(mode="json")
+    module = load_augmentation(name)
+    config = module.Config().model_dump(mode="json")
+    in_plane = len(patch_size) == 2 or is_flat(patch_size)
     if "rotation_degrees" in config:
         config["rotation_degrees"] = list(rotation_degrees(patch_size))
+    if in_plane and "scaling_axes" in config:
+        config["scaling_axes"] = [1, 2]
+    if in_plane and name in rules.IN_PLANE_WHERE_FLAT or len(patch_size) == 2 and name == "mirror":
+        config["axes"] = [1, 2]
     return {"name": name, **config}
+
+
+def is_flat(patch_size: tuple[int, ...]) -> bool:
+    """Return whether a patch is augmented within its slices only, since it has few of them."""
+    return max(patch_size) / patch_size[0] > rules.FLAT_PATCH
 
 
 def rotation_degrees(patch_size: tuple[int, ...]) -> tuple[float, ...]:
-    """Return the half-ranges of rotation: within the slices only where the patch is flat."""
-    flat = max(patch_size) / patch_size[0] > rules.FLAT_PATCH
-    return rules.FLAT_ROTATION_DEGREES if flat else rules.ROTATION_DEGREES
+    """Return the half-ranges of rotation: within the slices only in 2-D and where the patch is flat."""
+    if len(patch_size) == 2:
+        is_long = max(patch_size) / min(patch_size) > rules.LONG_SLICE
+        return rules.LONG_SLICE_ROTATION_DEGREES if is_long else rules.FLAT_ROTATION_DEGREES
+    return rules.FLAT_ROTATION_DEGREES if is_flat(patch_size) else rules.ROTATION_DEGREES
 
 
-def loss_entry(name: str) -> dict[str, Any]:
-    """Return a loss's section of a plan: its defaults, with the Dice of each sample rather than of the whole batch."""
+def loss_entry(name: str, *, batch_dice: bool) -> dict[str, Any]:
+    """Return a loss's section of a plan: its defaults, with the Dice of the whole batch or of each sample."""
     config = load_loss(name).Config().model_dump(mode="json")
     if "batch_dice" in config:
-        config["batch_dice"] = False
+        config["batch_dice"] = batch_dice
     return {"name": name, **config}
 
 
-def choose_sizes(workload: Workload, grid: Grid, fingerprint: Fingerprint, *, memory_gb: float) -> Choice:
-    """Return configuration, patch and batch size, by nnU-Net's formula if the architecture has it, else by memory."""
-    module, num_training = workload.architecture, fingerprint.num_training
-    by_formula = getattr(module, "feature_map_voxels", None)
-    if by_formula is not None:
-        num_labels = len(fingerprint.labels)  # nnU-Net counts background and ignore
+def choose_sizes(
+    recipe: Recipe, workload: Workload, grid: Grid, fingerprint: Fingerprint, *, memory_gb: float
+) -> Choice:
+    """Return configuration, patch and batch size, by nnU-Net's formula if the recipe has it, else by memory."""
+    module, num_training = load_architecture(recipe.architecture), fingerprint.num_training
+    if recipe.budget is not None:
+        by_formula = module.feature_map_voxels  # type: ignore[attr-defined]
 
         def voxels(fit: Fit) -> int:
-            return int(by_formula(fit.config, fit.patch_size, num_labels))
+            return int(by_formula(fit.config, fit.patch_size, fingerprint.label_scheme.num_declared))
 
-        return choose_by_voxels(module, grid, num_training, memory_gb=memory_gb, voxels=voxels)
+        return choose_by_voxels(
+            module, grid, num_training, memory_gb=memory_gb, budget=recipe.budget, voxels=voxels
+        )
 
     def measure(config: Document, patch_size: tuple[int, ...], batch_size: int) -> float:
-        return measure_cost(workload, config, patch_size, batch_size, with_flops=False).memory_gb
+        return measure_cost(workload, config, patch_size, batch_size).memory_gb
 
-    return choose_by_memory(module, grid, num_training, memory_gb=memory_gb, measure=measure)
+    return choose_by_memory(module, grid, num_training, memory_gb=usable_gb(memory_gb), measure=measure)
 
 
-def _within_budget(workload: Workload, choice: Choice, memory_gb: float) -> tuple[Choice, Cost]:
+def usable_gb(memory_gb: float) -> float:
+    """Return what a training's predicted memory may reach on a device of ``memory_gb``."""
+    return max(memory_gb - rules.CONTEXT_GB, 0.0) * rules.USABLE_MEMORY
+
+
+def _within_budget(recipe: Recipe, workload: Workload, choice: Choice, memory_gb: float) -> tuple[Choice, Cost]:
     """Return the cost of the choice, with the batch lowered while it exceeds the budget.
+
+    What nnU-Net's formula chose is kept, since it is to be nnU-Net's plan; the rationale then says so.
 
     Raises:
         PlanError: it exceeds the budget even at the smallest batch size.
     """
     while True:
         cost = measure_cost(workload, choice.fit.config, choice.fit.patch_size, choice.batch_size)
-        if cost.memory_gb <= memory_gb:
+        if recipe.budget is not None or cost.memory_gb <= usable_gb(memory_gb):
             return choice, cost
         if choice.batch_size <= rules.MIN_BATCH:
             raise PlanError(
@@ -133,7 +241,7 @@ def _preprocessing(fingerprint: Fingerprint, grid: Grid, downsample: float) -> d
     return {
         "orientation": "LPS",
         "transpose": list(grid.transpose),
-        "spacing": list(grid.spacing),
+        "spacing": [None if grid.dimensions == 2 else grid.spacing[0], *grid.spacing[1:]],
         "downsample": float(downsample),
         "normalization": [normalization_of(fingerprint, index) for index in range(len(fingerprint.channels))],
         "image_order": rules.IMAGE_ORDER,
@@ -156,8 +264,8 @@ def normalization_of(fingerprint: Fingerprint, channel: int) -> dict[str, Any]:
     }
 
 
-def _training(module: Architecture, choice: Choice, cost: Cost) -> dict[str, Any]:
-    names = [name for name in rules.AUGMENTATION if name in available_augmentations()]
+def _training(module: Architecture, outcome: Outcome, cost: Cost) -> dict[str, Any]:
+    choice = outcome.choice
     patch_size = choice.fit.patch_size
     return {
         "patch_size": list(patch_size),
@@ -165,10 +273,10 @@ def _training(module: Architecture, choice: Choice, cost: Cost) -> dict[str, Any
         "epochs": rules.EPOCHS,
         "iterations_per_epoch": rules.ITERATIONS_PER_EPOCH,
         "validation_iterations": rules.VALIDATION_ITERATIONS,
-        "loss": loss_entry(rules.LOSS),
+        "loss": loss_entry(rules.LOSS, batch_dice=outcome.batch_dice),
         "optimizer": module.TRAINING.optimizer,
         "schedule": module.TRAINING.schedule,
-        "augmentation": [augmentation_entry(name, patch_size) for name in names],
+        "augmentation": default_augmentation(patch_size),
         "foreground_oversampling": rules.FOREGROUND_OVERSAMPLING,
         "deep_supervision": cost.num_outputs > 1,
         "gradient_clip": module.TRAINING.gradient_clip,
@@ -177,9 +285,9 @@ def _training(module: Architecture, choice: Choice, cost: Cost) -> dict[str, Any
     }
 
 
-def _prediction() -> dict[str, Any]:
+def _prediction(dimensions: int) -> dict[str, Any]:
     return {
         "tile_step": rules.TILE_STEP,
-        "mirror_axes": [0, 1, 2],
+        "mirror_axes": [1, 2] if dimensions == 2 else [0, 1, 2],
         "surface_tolerance_mm": rules.SURFACE_TOLERANCE_MM,
     }

@@ -7,9 +7,11 @@ from typing import Any
 
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.networks import TrainingDefaults
+from autoseg.networks._topology import MAX_FEATURES
 from autoseg.plan import rules
 from autoseg.plan.memory import Cost
 from autoseg.plan.patch_size import Choice
+from autoseg.plan.recipe import Recipe
 from autoseg.plan.spacing import Grid
 
 
@@ -17,10 +19,13 @@ from autoseg.plan.spacing import Grid
 class Decisions:
     """What the planner decided, and from what."""
 
+    recipe: Recipe
     defaults: TrainingDefaults
     fingerprint: Fingerprint
     grid: Grid
+    full_grid: Grid
     choice: Choice
+    batch_dice: bool
     cost: Cost
     memory_gb: float
     downsample: float
@@ -53,6 +58,13 @@ def _explain_data(decisions: Decisions) -> dict[str, str]:
         spacing = f"Median spacing of {len(fingerprint.cases)} cases along each axis."
     if decisions.downsample != 1:
         spacing += f" It was then coarsened {decisions.downsample:g} times on request."
+    if decisions.recipe.dimensions == 2:
+        spacing += " Slices are taken as they lie, so the first axis keeps each case's own spacing."
+    if decisions.recipe.low_resolution:
+        spacing += (
+            f" From {times(decisions.full_grid.spacing)} mm it was coarsened in steps of 3 % until a patch showed "
+            f"{rules.LOW_RESOLUTION_BELOW:.0%} of the median image (nnU-Net's rule for low resolution)."
+        )
     moved = grid.transpose != (0, 1, 2)
     transpose = f"Canonical axis {'zyx'[grid.transpose[0]]} has the largest spacing, so it comes first."
     relative = fingerprint.median_relative_size_after_cropping
@@ -70,21 +82,31 @@ def _explain_data(decisions: Decisions) -> dict[str, str]:
 
 
 def _explain_network(decisions: Decisions) -> dict[str, str]:
-    choice, grid = decisions.choice, decisions.grid
-    config = choice.fit.config.model_dump()
+    config = decisions.choice.fit.config.model_dump()
     sentences = {
-        "training.patch_size": (
-            f"Started at {times(choice.initial)} (256^3 voxels of equal extent in mm, within the median image of "
-            f"{times(grid.median_shape)}) and shrunk along its relatively largest axis until batch size "
-            f"{rules.REFERENCE_BATCH} fitted into {decisions.memory_gb:g} GB; padded to what the network divides."
-        ),
-        "training.batch_size": _explain_batch(choice),
+        "training.patch_size": _explain_patch(decisions),
+        "training.batch_size": _explain_batch(decisions.choice),
     }
     if "strides" in config:
-        sentences |= _explain_topology(config, grid)
+        sentences |= _explain_topology(config, decisions.grid)
     else:
-        sentences["network.config"] = "The architecture's published sizes; the patch size is part of the network."
+        sentences["network.config"] = "The architecture's published sizes."
     return sentences
+
+
+def _explain_patch(decisions: Decisions) -> str:
+    grid, budget, dimensions = decisions.grid, decisions.recipe.budget, decisions.recipe.dimensions
+    start = (
+        f"Started at {times(decisions.choice.initial)} ({rules.PATCH_EDGE[dimensions]:g}^{dimensions} voxels of equal extent "
+        f"in mm, within the median image of {times(grid.network_shape)}) and shrunk along its relatively largest axis until "
+    )
+    if budget is None:
+        return f"{start}batch size {rules.MIN_BATCH} fitted into {decisions.memory_gb:g} GB; padded to what the network divides."
+    voxels = (budget.voxels_2d if dimensions == 2 else budget.voxels_3d) * decisions.memory_gb / budget.memory_gb
+    return (
+        f"{start}the feature maps had no more than the {voxels / 1e6:g} million voxels that nnU-Net's formula allows for "
+        f"{decisions.memory_gb:g} GB; padded to what the network divides."
+    )
 
 
 def _explain_topology(config: dict[str, Any], grid: Grid) -> dict[str, str]:
@@ -92,17 +114,20 @@ def _explain_topology(config: dict[str, Any], grid: Grid) -> dict[str, str]:
     return {
         "network.config.strides": (
             f"{len(config['strides'])} stages: axes are halved while they keep 4 voxels, those of finer spacing first "
-            f"(spacing {times(grid.spacing)} mm); in all by {times(strides)}."
+            f"(spacing {times(grid.network_spacing)} mm); in all by {times(strides)}."
         ),
         "network.config.kernel_sizes": (
             "An axis is convolved once its spacing is within a factor of 2 of the finest axis."
         ),
-        "network.config.features_per_stage": "32 features, doubled at each stage up to 320 (nnU-Net's rule).",
+        "network.config.features_per_stage": (
+            f"{config['features_per_stage'][0]} features, doubled at each stage up to {MAX_FEATURES[grid.dimensions]} "
+            f"(nnU-Net's rule)."
+        ),
     }
 
 
 def _explain_batch(choice: Choice) -> str:
-    part = f"{rules.MAX_COVERAGE:.0%} of the dataset's voxels"
+    part = f"{choice.max_coverage:.0%} of the dataset's voxels"
     if choice.batch_size == choice.memory_batch:
         return f"What the memory allows; {part} would be {choice.coverage_batch}."
     if choice.batch_size == choice.coverage_batch:
@@ -111,27 +136,42 @@ def _explain_batch(choice: Choice) -> str:
 
 
 def _explain_training(decisions: Decisions) -> dict[str, str]:
-    defaults, cost, patch_size = decisions.defaults, decisions.cost, decisions.choice.fit.patch_size
-    flat = max(patch_size) / patch_size[0] > rules.FLAT_PATCH
-    rotation = (
-        f"The patch is over {rules.FLAT_PATCH:g} times as long as thick, so it is rotated within its slices only."
-        if flat
-        else "The patch is not flat, so it is rotated about all axes."
-    )
+    defaults, cost = decisions.defaults, decisions.cost
     return {
         "training.optimizer": f"Recommended for the architecture: {defaults.source}.",
         "training.schedule": f"Recommended for the architecture: {defaults.source}.",
         "training.epochs": f"nnU-Net's full length: {rules.EPOCHS} epochs of {rules.ITERATIONS_PER_EPOCH} iterations.",
-        "training.loss": (
-            "Dice and cross-entropy, nnU-Net's loss; Dice is taken for each sample, since patches at full "
-            "resolution differ in content."
-        ),
-        "training.augmentation": f"nnU-Net's augmentations. {rotation}",
+        "training.loss": f"Dice and cross-entropy, nnU-Net's loss; {_explain_dice(decisions)}",
+        "training.augmentation": f"nnU-Net's augmentations. {_explain_rotation(decisions.choice.fit.patch_size)}",
         "training.deep_supervision": f"The network gives logits at {cost.num_outputs} resolution(s).",
         "training.precision": "bf16 halves the activations' memory and needs no scaling of the loss.",
-        "estimate": (
-            f"One iteration was run on tensors without values: {cost.memory_gb:.2f} GB at most, "
-            f"{cost.parameters / 1e6:.1f} million parameters, {cost.flops / 1e12:.2f} TFLOP; "
-            "the driver's own memory comes on top."
-        ),
+        "estimate": explain_cost(cost, decisions.memory_gb),
     }
+
+
+def explain_cost(cost: Cost, memory_gb: float) -> str:
+    """Return what an iteration needs, and whether the budget holds it."""
+    text = (
+        f"One iteration was run on tensors without values: {cost.memory_gb:.2f} GB at most, "
+        f"{cost.parameters / 1e6:.1f} million parameters, {cost.flops / 1e12:.2f} TFLOP; the driver's own memory, about "
+        f"{rules.CONTEXT_GB:g} GB, comes on top"
+    )
+    if cost.memory_gb <= memory_gb - rules.CONTEXT_GB:
+        return f"{text}."
+    return f"{text}. This is MORE THAN the budget of {memory_gb:g} GB: a smaller batch may be needed."
+
+
+def _explain_dice(decisions: Decisions) -> str:
+    if decisions.recipe.dimensions == 2:
+        return "Dice is taken over the whole batch, since a slice alone may show nothing."
+    if decisions.batch_dice:
+        return "Dice is taken over the whole batch, since a patch shows less than a quarter of an image (nnU-Net's rule)."
+    return "Dice is taken for each sample, since a patch shows a good part of an image (nnU-Net's rule)."
+
+
+def _explain_rotation(patch_size: tuple[int, ...]) -> str:
+    if len(patch_size) == 2:
+        return "Slices are rotated in their plane."
+    if max(patch_size) / patch_size[0] > rules.FLAT_PATCH:
+        return f"The patch is over {rules.FLAT_PATCH:g} times as long as thick, so it is rotated within its slices only."
+    return "The patch is not flat, so it is rotated about all axes."

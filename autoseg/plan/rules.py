@@ -16,17 +16,16 @@ COARSE_AXIS_MARGIN = 1e-5
 
 # --- patch size and batch size
 
-PATCH_VOLUME = 256.0**3
-"""Voxels of the patch from which shrinking starts, where the images are that large (nnU-Net)."""
+DEFAULT_MEMORY_GB = 8.0
+"""Memory that is planned for, in GB, where neither the user nor the architecture says otherwise (nnU-Net)."""
 
-REFERENCE_VOXELS = 560e6
-"""Feature map voxels of one sample that nnU-Net's reference network has at the reference memory (nnU-Net)."""
+PATCH_EDGE = {2: 2048.0, 3: 256.0}
+"""Edge of the square or cube that has as many voxels as the patch from which shrinking starts, where the images are
+that large, by number of axes (nnU-Net)."""
 
-REFERENCE_MEMORY_GB = 8.0
-"""Memory that belongs to REFERENCE_VOXELS, in GB (nnU-Net)."""
-
-REFERENCE_BATCH = 2
-"""Batch size at which a patch must fit (nnU-Net: UNet_reference_val_3d at batch size 2)."""
+REFERENCE_BATCH = {2: 12, 3: 2}
+"""Batch size to which nnU-Net's numbers of feature map voxels refer, by number of axes (nnU-Net:
+UNet_reference_val_corresp_bs_2d and _3d)."""
 
 MIN_BATCH = 2
 """Smallest batch size (nnU-Net: UNet_min_batch_size)."""
@@ -34,15 +33,43 @@ MIN_BATCH = 2
 MAX_COVERAGE = 0.05
 """Largest part of the dataset's voxels that one batch may hold (nnU-Net: max_dataset_covered)."""
 
+MAX_PADDING = 2.0
+"""Largest ratio of a patch axis to the median image: beyond it more than half of every patch would be padding, and the
+architecture does not suit the data (autoseg's own)."""
+
+# --- low resolution
+
+LOW_RESOLUTION_BELOW = 0.25
+"""Part of the median image shown by a patch below which a plan at low resolution is made (nnU-Net:
+lowres_creation_threshold)."""
+
+LOW_RESOLUTION_STEP = 1.03
+"""Factor by which the spacing is coarsened until the patch shows that part (nnU-Net)."""
+
+LOW_RESOLUTION_SIMILAR = 2.0
+"""Axes finer than the coarsest by more than this factor are coarsened first (nnU-Net)."""
+
+LOW_RESOLUTION_GAIN = 2.0
+"""Fewest times that the images' voxels must become fewer, else the plan at low resolution is dropped (nnU-Net)."""
+
 MIN_PATCH_EDGE = 4
 """Fewest voxels to which an axis of a patch is shrunk: the edge that nnU-Net keeps in the coarsest stage."""
 
-MIN_PATCH_VOXELS = 16**3
+MIN_PATCH_VOXELS = {2: 32**2, 3: 16**3}
 """Fewest voxels to which a patch is shrunk: smaller ones hold too little to recognise anything (autoseg's own)."""
 
-USABLE_MEMORY = 0.9
-"""Part of the budget that a predicted memory may take: predictions are good to about 10 %, and allocators waste
-some."""
+USABLE_MEMORY = 0.95
+"""Part of the budget, less ``CONTEXT_GB``, that a predicted memory may take: an allocator cannot use every gap."""
+
+VOXELS_PER_GB = 128**3 / 6
+"""Voxels of a patch at batch size 2 that take about 1 GB: only where the search for the patch starts."""
+
+CONTEXT_GB = 0.5
+"""What CUDA's context takes of a device, in GB, outside the allocator. A usual figure; autoseg has not yet measured it."""
+
+WORKSPACE_GB = 0.25
+"""What cuDNN's convolutions are allowed for their workspaces, in GB, inside the allocator. An assumption: autoseg has not
+yet measured it on a GPU; tests/benchmarks/memory.py does."""
 
 # --- normalisation and resampling
 
@@ -79,8 +106,14 @@ LOSS = "dice_ce"
 PRECISION = "bf16"
 """bf16 needs no loss scaling, and CPUs compute it too; nnU-Net uses fp16 on GPUs only."""
 
-AUGMENTATION = ("spatial", "gaussian_noise", "brightness", "contrast", "gamma", "mirror")
-"""Augmentations in the order in which they are applied (nnU-Net's order), those that the package has."""
+AUGMENTATION: tuple[tuple[str, dict[str, object]], ...] = (
+    ("spatial", {}), ("gaussian_noise", {}), ("gaussian_blur", {}), ("brightness", {}), ("contrast", {}),
+    ("low_resolution", {}), ("gamma", {"invert": True, "probability": 0.1}), ("gamma", {}), ("mirror", {}),
+)  # fmt: skip
+"""Augmentations in the order in which they are applied, and what differs from their defaults (nnU-Net)."""
+
+IN_PLANE_WHERE_FLAT = ("low_resolution",)
+"""Augmentations that leave the first axis of flat patches alone (nnU-Net: ignore_axes)."""
 
 FLAT_PATCH = 3.0
 """Ratio of the longest patch axis to the first above which patches are rotated within their slices only (nnU-Net)."""
@@ -89,7 +122,13 @@ ROTATION_DEGREES = (30.0, 30.0, 30.0)
 """Half-ranges of rotation about the z, y and x axis (nnU-Net)."""
 
 FLAT_ROTATION_DEGREES = (180.0, 0.0, 0.0)
-"""The same for flat patches (nnU-Net: dummy 2-D augmentation)."""
+"""The same for flat patches (nnU-Net: dummy 2-D augmentation) and for slices."""
+
+LONG_SLICE = 1.5
+"""Ratio of the sides of a slice's patch above which it is rotated less (nnU-Net)."""
+
+LONG_SLICE_ROTATION_DEGREES = (15.0, 0.0, 0.0)
+"""Half-ranges of rotation for such slices (nnU-Net)."""
 
 # --- prediction and scoring
 

@@ -130,7 +130,8 @@ def _swap_component(content: Content, section: Sequence[str], name: Any) -> None
     training = content["training"]
     kind = section[1] if len(section) > 1 else "architecture"
     if kind == "loss":
-        training["loss"] = loss_entry(str(name))
+        batch_dice = bool(training["loss"].get("batch_dice", False))
+        training["loss"] = loss_entry(str(name), batch_dice=batch_dice)
     elif kind == "optimizer":
         training["optimizer"] = _optimizer_entry(name)
     elif kind == "schedule":
@@ -160,7 +161,8 @@ def _follow_downsample(content: Content, plan: Plan, parsed: Content) -> None:
     if not isinstance(factor, int | float) or factor <= 0 or _sets(parsed, "preprocessing.spacing"):
         return
     section = content["preprocessing"]
-    section["spacing"] = [value / plan.preprocessing.downsample * factor for value in section["spacing"]]
+    already = plan.preprocessing.downsample
+    section["spacing"] = [value and value / already * factor for value in section["spacing"]]
     content["rationale"]["preprocessing.spacing"] = f"The median spacing, coarsened {factor:g} times by hand."
 
 
@@ -181,9 +183,11 @@ def _follow_grid(content: Content, plan: Plan, parsed: Content) -> None:
     causes = ("training.patch_size", "preprocessing.spacing", "preprocessing.downsample", "network.architecture")
     if _sets(parsed, "network.config") or not any(_sets(parsed, cause) for cause in causes):
         return
-    spacing = tuple(content["preprocessing"]["spacing"])
+    spacing = content["preprocessing"]["spacing"][-len(patch_size) :]
+    if len(spacing) != len(patch_size) or not all(isinstance(v, int | float) and v > 0 for v in spacing):
+        return  # reported when the whole plan is validated
     architecture = load_architecture(str(network["architecture"]))
-    network["config"] = architecture.derive(spacing, tuple(patch_size)).model_dump(mode="json")
+    network["config"] = architecture.derive(tuple(spacing), tuple(patch_size)).model_dump(mode="json")
     for stale in [key for key in content["rationale"] if key.startswith("network.config")]:
         del content["rationale"][stale]
     reason = f"Derived again for patches of {times(patch_size)} voxels of {times(spacing)} mm."

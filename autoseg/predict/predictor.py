@@ -126,7 +126,7 @@ def _segment(networks: Sequence[nn.Module], prepared: _Prepared, plan: Plan, dev
     logits = predict_logits(
         networks,
         torch.from_numpy(prepared.preprocessed.image),
-        patch_size=plan.training.patch_size,
+        patch_size=plan.training.patch_shape,
         tile_step=plan.prediction.tile_step,
         mirror_axes=plan.prediction.mirror_axes,
         num_outputs=plan.dataset.label_scheme.num_outputs,

@@ -75,9 +75,12 @@ def predict_logits(
 
 
 def tile_starts(size: int, patch: int, step: float) -> list[int]:
-    """Return where tiles of ``patch`` voxels begin on an axis of ``size`` voxels, evenly at most patch x step apart."""
+    """Return where tiles of ``patch`` voxels begin on an axis of ``size`` voxels, evenly at most patch x step apart.
+
+    Tiles of one slice are one slice apart.
+    """
     gap = max(size - patch, 0)
-    count = math.ceil(gap / (patch * step)) + 1
+    count = math.ceil(gap / max(patch * step, 1)) + 1
     return [round(gap / (count - 1) * index) for index in range(count)] if count > 1 else [0]
 
 

@@ -174,7 +174,7 @@ def _describe(
         shape_before_crop=(canonical.shape[z], canonical.shape[y], canonical.shape[x]),
         box=_ranges(box),
         shape_before_resampling=kept,
-        shape=resampled_shape(kept, spacing, preprocessing.spacing),
+        shape=resampled_shape(kept, spacing, preprocessing.spacing_of(spacing)),
         sources=sources,
     )
 
@@ -198,7 +198,8 @@ def _ranges(box: Box) -> tuple[Range, Range, Range]:
 def _resample(
     image: Floats, classes: NDArray[np.int16] | None, properties: CaseProperties, preprocessing: Preprocessing
 ) -> PreprocessedCase:
-    axis = coarse_axis(properties.spacing, preprocessing.spacing, preprocessing.separate_axis_threshold)
+    target = preprocessing.spacing_of(properties.spacing)
+    axis = coarse_axis(properties.spacing, target, preprocessing.separate_axis_threshold)
     shape = properties.shape
     if classes is not None:
         classes = resample_classes(classes, shape, order=preprocessing.label_order, separate_axis=axis)
@@ -211,7 +212,8 @@ def _decide(logits: torch.Tensor, properties: CaseProperties, plan: Plan) -> NDA
     labels, preprocessing = plan.dataset.label_scheme, plan.preprocessing
     shape = properties.shape_before_resampling
     # As on the way there, but from the plan's spacing to the file's: nnU-Net's rule looks at the spacing that is left.
-    axis = coarse_axis(preprocessing.spacing, properties.spacing, preprocessing.separate_axis_threshold)
+    current = preprocessing.spacing_of(properties.spacing)
+    axis = coarse_axis(current, properties.spacing, preprocessing.separate_axis_threshold)
     result = np.empty(shape, dtype=_value_type(labels))
     for rows, channels in resampled_slabs(logits.detach(), shape, separate_axis=axis):
         size = (rows.stop - rows.start, *shape[1:])

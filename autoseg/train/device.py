@@ -84,6 +84,20 @@ def choose_memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
 
 
+def place_network(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """Bring a network to the device, the weights of its convolutions in the layout that they are quickest in there.
+
+    A network in 2-D has weights of four axes, for which that layout has another name.
+    """
+    network = network.to(device)
+    if choose_memory_format(device) is torch.channels_last_3d:
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for weights in network.parameters():
+            if weights.dim() in formats:
+                weights.data = weights.data.contiguous(memory_format=formats[weights.dim()])
+    return network
+
+
 @contextmanager
 def cudnn_settings(device: torch.device) -> Iterator[None]:
     """Let cuDNN take only repeatable algorithms while training, so that a seed gives the same losses again."""
@@ -126,5 +140,5 @@ def _cpu_name() -> str:
 
 def _cpu_has_bf16() -> bool:
     """Whether the CPU multiplies in bf16 itself: AVX-512 BF16, AMX, or ARM's BF16."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch tells it since 2.10
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch tells it since 2.10
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

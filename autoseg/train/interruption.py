@@ -31,8 +31,8 @@ class StopFlag:
 def catch_signals() -> Iterator[StopFlag]:
     """Turn the first SIGINT or SIGTERM into a flag and let the second interrupt at once.
 
-    The handlers before are restored on leaving. Python lets only the main thread handle signals; in another thread
-    the flag stays as it is.
+    The handlers before are restored on leaving. A signal that came too late for ``check`` is raised then. Python lets
+    only the main thread handle signals; in another thread the flag stays as it is.
     """
     stop = StopFlag()
     if threading.current_thread() is not threading.main_thread():
@@ -50,3 +50,6 @@ def catch_signals() -> Iterator[StopFlag]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if stop.signal_name is not None:
+        told = f"stopped by {stop.signal_name}; the training itself is finished; the same command goes on from there"
+        raise TrainingInterrupted(told)

@@ -103,11 +103,12 @@ class CaseCache:
         _fill(image, self._array(case, "image", self.store.image), box)
 
     def _foreground(self, case: str) -> Mapping[int, NDArray[np.integer]]:
-        if (case, "foreground") in self.kept:
-            return self.kept[case, "foreground"]
-        voxels = self.store.foreground(case)
-        size = sum(array.nbytes for array in voxels.values())
-        return self._remember((case, "foreground"), size, lambda: voxels)
+        kept: Mapping[int, NDArray[np.integer]] | None = self.kept.get((case, "foreground"))
+        if kept is None:
+            voxels = self.store.foreground(case)
+            size = sum(array.nbytes for array in voxels.values())
+            kept = self._remember((case, "foreground"), size, lambda: voxels)
+        return kept
 
     def _array(self, case: str, kind: str, open_array: Callable[[str], Any]) -> Any:
         """Return the case's whole array if it fits into the cache, else the compressed one for a partial read."""
@@ -229,4 +230,5 @@ def _fill(target: NDArray[Any], source: Any, box: Box) -> None:
     there = tuple(slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(inside, box))
     if tuple(box) != tuple(inside):
         target[...] = 0
-    target[(..., *there)] = source[(slice(None),) * (len(source.shape) - len(box)) + tuple(inside)]
+    lead = (slice(None),) * (len(source.shape) - len(box))
+    target[lead + there] = source[lead + tuple(inside)]

@@ -125,7 +125,7 @@ class TrainingLog:
     def _open_board(self, folder: Path, finished: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        self._board = SummaryWriter(str(folder), purge_step=finished + 1 if finished else None)
+        self._board = SummaryWriter(str(folder), purge_step=finished + 1)
 
     def _add_scalars(self, report: EpochReport) -> None:
         if self._board is None:

@@ -8,8 +8,8 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from autoseg.documents import write_document
 from autoseg.errors import TrainingError
 from autoseg.losses._deep_supervision import build_loss
 from autoseg.plan.plan import Plan
-from autoseg.preprocess.store import CaseStore
+from autoseg.preprocess.store import CaseStore, remove_stale
 from autoseg.train.device import (
     DTYPES,
     Precision,
@@ -34,11 +34,13 @@ from autoseg.train.device import (
     peak_memory_gb,
     reset_peak_memory,
 )
+from autoseg.train.exclusion import hold_folder
 from autoseg.train.interruption import StopFlag, catch_signals
 from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, open_pool, stream_batches
 from autoseg.train.log import EpochReport, IterationReport, OnEvent, Phase, TrainingLog, make_record
 from autoseg.train.optimization import learning_rate, set_learning_rate
 from autoseg.train.state import (
+    Checkpoint,
     TrainState,
     make_state,
     read_last,
@@ -99,34 +101,46 @@ def train_fold(
     resumed training is bit for bit an uninterrupted one with the same number of torch threads.
 
     Raises:
-        TrainingError: cases are missing, the folder holds a training of another plan, or the loss is not finite.
+        TrainingError: cases are missing, the folder holds a training of another plan or one that runs at this moment,
+            or the loss is not finite.
         TrainingInterrupted: SIGINT or SIGTERM was received; a second one ends the running iteration too.
     """
     _check_cases(fold, store)
+    with hold_folder(run_folder), catch_signals() as stop:
+        checkpoint, problems = open_run(run_folder, plan)
+        if checkpoint is not None and checkpoint["epoch"] >= plan.training.epochs:
+            return
+        with cudnn_settings(device), open_pool(num_workers) as pool:
+            setup = make_setup(plan, device, on_event, stop)
+            state = make_state(plan, device, scaled=setup.precision == "fp16")
+            if checkpoint is not None:
+                restore_state(state, checkpoint)
+            record = make_run_record(device, setup.precision, state.network, num_workers)
+            write_document(run_folder / "run.json", record)
+            batches = make_batches(setup, state.epoch, fold, CaseCache(store), pool)
+            log = TrainingLog(run_folder, state.history)
+            with closing(log), closing(batches.training), closing(batches.validation):
+                _log_start(log, setup, state, record, problems)
+                run_epochs(state, setup, batches, run_folder, log)
+
+
+def open_run(run_folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
+    """Clear away what a killed run left half-written, keep the plan beside its results, and return ``read_last``.
+
+    Raises:
+        TrainingError: no checkpoint is readable, or it belongs to another plan.
+    """
+    for folder in ("", "checkpoints", "logs", "validation"):
+        remove_stale(run_folder / folder)
     checkpoint, problems = read_last(run_folder / "checkpoints", plan)
     write_document(run_folder / "plan.json", plan)
-    if checkpoint is not None and checkpoint["epoch"] >= plan.training.epochs:
-        return
-    with catch_signals() as stop, cudnn_settings(device), open_pool(num_workers) as pool:
-        setup = make_setup(plan, device, on_event, stop)
-        state = make_state(plan, device, scaled=setup.precision == "fp16", memory_format=setup.memory_format)
-        if checkpoint is not None:
-            restore_state(state, checkpoint)
-        record = make_run_record(device, setup.precision, state.network, num_workers)
-        write_document(run_folder / "run.json", record)
-        batches = make_batches(setup, state.epoch, fold, CaseCache(store), pool)
-        log = TrainingLog(run_folder, state.history)
-        with closing(log), closing(batches.training), closing(batches.validation):
-            _log_start(log, setup, state, record, [*problems])
-            run_epochs(state, setup, batches, run_folder, log)
+    return checkpoint, problems
 
 
 def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFlag) -> Setup:
     """Build what the plan and the device fix for the whole training."""
     training, labels = plan.training, plan.dataset.label_scheme
-    loss = build_loss(
-        training.loss.name, training.loss.parameters, labels, deep_supervision=training.deep_supervision
-    )
+    loss = build_loss(training.loss.name, training.loss.parameters, labels, deep_supervision=training.deep_supervision)
     return Setup(
         plan=plan,
         device=device,
@@ -148,15 +162,17 @@ def make_batches(setup: Setup, first_epoch: int, fold: Fold, cache: CaseCache, p
     section = setup.plan.training
     epochs = range(first_epoch, section.epochs)
     num_validation = section.validation_iterations if fold.validation else 0
-    common = {
-        "num_channels": len(setup.plan.dataset.channels),
-        "patch_size": section.patch_size,
-        "batch_size": section.batch_size,
-        "foreground_oversampling": section.foreground_oversampling,
-        "seed": section.seed,
-    }
-    training = Sampling(cases=fold.train, purpose="training", pipeline=setup.augmentation, **common)
-    validation = Sampling(cases=fold.validation, purpose="validation", pipeline=None, **common)
+    training = Sampling(
+        cases=fold.train,
+        purpose="training",
+        num_channels=len(setup.plan.dataset.channels),
+        patch_size=section.patch_shape,
+        batch_size=section.batch_size,
+        foreground_oversampling=section.foreground_oversampling,
+        seed=section.seed,
+        pipeline=setup.augmentation,
+    )
+    validation = replace(training, cases=fold.validation, purpose="validation", pipeline=None)
     pinned = setup.device.type == "cuda"
     to_train = (BatchRequest(*key) for key in product(epochs, range(section.iterations_per_epoch)))
     to_validate = (BatchRequest(0, iteration) for _, iteration in product(epochs, range(num_validation)))
@@ -180,7 +196,8 @@ def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Pa
             setup.on_event(report)
             setup.stop.check(state.epoch)
     except (TrainingError, KeyboardInterrupt) as error:
-        log.write(str(error) or "interrupted")
+        with suppress(OSError):  # a full disk ended the training, and the log would only say so once more
+            log.write(str(error) or "interrupted")
         raise
     log.write("finished")
 
@@ -240,9 +257,9 @@ def run_training(state: TrainState, setup: Setup, batches: Batches) -> tuple[flo
 def train_step(state: TrainState, setup: Setup, batch: Batch) -> torch.Tensor:
     """Take one step of the optimiser; return the loss on the device, without waiting for it."""
     images, classes = _move(batch, setup)
+    state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, whose activations need the memory
     logits = _compute_logits(state.network, images, setup)
     loss: torch.Tensor = setup.loss(logits, classes)
-    state.optimizer.zero_grad(set_to_none=True)
     _scale(loss, state).backward()  # type: ignore[no-untyped-call]
     if setup.plan.training.gradient_clip is not None:
         if state.scaler is not None:
@@ -310,7 +327,7 @@ def _move(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
     images = batch.images.to(setup.device, non_blocking=True)
     classes = batch.classes.to(setup.device, non_blocking=True)
     if batch.parameters is not None:
-        patch_size = setup.plan.training.patch_size
+        patch_size = setup.plan.training.patch_shape
         images, classes = setup.augmentation.apply(images, classes, batch.parameters, patch_size)
     return images.contiguous(memory_format=setup.memory_format), classes
 
@@ -339,7 +356,7 @@ def _report_iteration(phase: Phase, iteration: int, iterations: int, state: Trai
 
 def _estimate_seconds_left(seconds: float, state: TrainState, setup: Setup) -> float:
     """Expect the epochs that remain to take as long as the last ten did on average."""
-    recent = [*(record["seconds"] for record in state.history[-9:]), seconds]
+    recent: list[float] = [*(record["seconds"] for record in state.history[-9:]), seconds]
     return sum(recent) / len(recent) * (setup.plan.training.epochs - state.epoch)
 
 
@@ -357,9 +374,10 @@ def _check_finite(train_loss: float, validation_loss: float | None, epoch: int, 
     for kind, loss in (("training", train_loss), ("validation", validation_loss)):
         if loss is not None and not math.isfinite(loss):
             rate = setup.plan.training.optimizer.learning_rate
+            kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
             raise TrainingError(
                 f"{setup.plan.name}: the {kind} loss of epoch {epoch + 1} is {loss} (learning rate {rate:g}, "
-                f"{setup.precision}); the checkpoint of epoch {epoch} is kept; make a variant with a lower "
+                f"{setup.precision}); {kept}; make a variant with a lower "
                 f"training.optimizer.learning_rate, a training.gradient_clip, or training.precision=fp32"
             )
 

@@ -16,8 +16,9 @@ from torch import nn
 from autoseg.documents import Document, content_hash, write_beside
 from autoseg.errors import TrainingError
 from autoseg.networks import load_architecture
+from autoseg.networks._slices import build_for_volumes
 from autoseg.plan.plan import Network, Plan, PlanDataset, Preprocessing, Training
-from autoseg.train.device import choose_memory_format
+from autoseg.train.device import place_network
 from autoseg.train.optimization import build_optimizer
 from autoseg.train.patches import make_seed
 
@@ -26,6 +27,10 @@ EMA_WEIGHT = 0.9
 """Weight of the past in the moving average that the best epoch is chosen by; nnU-Net's."""
 
 Checkpoint = dict[str, Any]
+
+_NETWORK = frozenset({"plan_sha256", "epoch", "network"})
+_RESUMABLE = _NETWORK | {"optimizer", "scaler", "average_dice", "best_dice", "history"}
+"""What a checkpoint must hold to predict, and to go on from."""
 
 
 @dataclass
@@ -67,18 +72,21 @@ def training_digest(plan: Plan) -> str:
 
 
 def build_network(plan: Plan) -> nn.Module:
-    """Return the plan's network on the CPU, its weights drawn from the plan's seed and the caller's randomness kept."""
+    """Return the plan's network on the CPU, its weights drawn from the plan's seed and the caller's randomness kept.
+
+    It takes batches (B, C, Z, Y, X), whether it is 2-D or 3-D.
+    """
     architecture = load_architecture(plan.network.architecture)
+    channels = len(plan.dataset.channels), plan.dataset.label_scheme.num_outputs
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(make_seed(plan.training.seed, "weights", 0, 0))
-        return architecture.build(
-            plan.network.architecture_config, len(plan.dataset.channels), plan.dataset.label_scheme.num_outputs
-        )
+        config, dimensions = plan.network.architecture_config, plan.training.dimensions
+        return build_for_volumes(architecture, config, *channels, dimensions=dimensions)
 
 
-def make_state(plan: Plan, device: torch.device, *, scaled: bool, memory_format: torch.memory_format) -> TrainState:
+def make_state(plan: Plan, device: torch.device, *, scaled: bool) -> TrainState:
     """Return the state before the first epoch; ``scaled`` says whether the loss is scaled, as fp16 needs."""
-    network = build_network(plan).to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    network = place_network(build_network(plan), device)
     optimizer = build_optimizer(plan.training.optimizer, network.parameters())
     return TrainState(network, optimizer, torch.amp.GradScaler(device.type) if scaled else None)
 
@@ -100,8 +108,12 @@ def update_best(state: TrainState, dice: float | None) -> bool:
 
 
 def save_last(state: TrainState, folder: Path, digest: str) -> None:
-    """Write checkpoints/last.pt, keeping the one before it as last.previous.pt."""
-    last = folder / "last.pt"
+    """Write checkpoints/last.pt, keeping the one before it as last.previous.pt.
+
+    Raises:
+        TrainingError: it cannot be written; those before are untouched.
+    """
+    last, new = folder / "last.pt", folder / "last.new.pt"
     content = _describe(state, digest) | {
         "optimizer": state.optimizer.state_dict(),
         "scaler": None if state.scaler is None else state.scaler.state_dict(),
@@ -109,16 +121,19 @@ def save_last(state: TrainState, folder: Path, digest: str) -> None:
         "best_dice": state.best_dice,
         "history": state.history,
     }
-    with write_beside(last) as temporary:
-        torch.save(content, temporary)
-        if last.exists():
-            last.replace(folder / "last.previous.pt")
+    _save(content, new)
+    if last.exists():
+        last.replace(folder / "last.previous.pt")
+    new.replace(last)
 
 
 def save_best(state: TrainState, folder: Path, digest: str) -> None:
-    """Write checkpoints/best.pt: the network alone."""
-    with write_beside(folder / "best.pt") as temporary:
-        torch.save(_describe(state, digest), temporary)
+    """Write checkpoints/best.pt: the network alone.
+
+    Raises:
+        TrainingError: it cannot be written; the one before is untouched.
+    """
+    _save(_describe(state, digest), folder / "best.pt")
 
 
 def read_last(folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
@@ -131,7 +146,7 @@ def read_last(folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
     problems: list[str] = []
     for path in paths:
         try:
-            checkpoint = _load(path)
+            checkpoint = _load(path, _RESUMABLE)
         except TrainingError as error:
             problems.append(str(error))
         else:
@@ -148,15 +163,30 @@ def read_checkpoint(path: Path, plan: Plan) -> Checkpoint:
     Raises:
         TrainingError: it is unreadable or belongs to another plan.
     """
-    checkpoint = _load(path)
+    checkpoint = _load(path, _NETWORK)
     _check_plan(checkpoint, plan, path)
     return checkpoint
 
 
+def read_epoch(run_folder: Path) -> int:
+    """Return the number of finished epochs of a run that has a last.pt.
+
+    Raises:
+        TrainingError: it is unreadable.
+    """
+    epoch: int = _load(run_folder / "checkpoints" / "last.pt", _NETWORK)["epoch"]
+    return epoch
+
+
 def restore_state(state: TrainState, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint of ``read_last`` into a fresh state."""
-    state.network.load_state_dict(checkpoint["network"])
-    state.optimizer.load_state_dict(checkpoint["optimizer"])
+    """Put a checkpoint of ``read_last`` into a fresh state.
+
+    Raises:
+        TrainingError: the network's code has changed since.
+    """
+    with _fitting(f"the checkpoint of epoch {checkpoint['epoch']}"):
+        state.network.load_state_dict(checkpoint["network"])
+        state.optimizer.load_state_dict(checkpoint["optimizer"])
     if state.scaler is not None and checkpoint["scaler"] is not None:
         state.scaler.load_state_dict(checkpoint["scaler"])
     state.epoch = checkpoint["epoch"]
@@ -173,9 +203,10 @@ def load_network(run_folder: Path, plan: Plan, *, which: Literal["best", "last"]
     path = run_folder / "checkpoints" / f"{which}.pt"
     if not path.exists():
         raise TrainingError(f"{path}: no such checkpoint; train this fold first with autoseg_train")
-    network = build_network(plan)
-    network.load_state_dict(read_checkpoint(path, plan)["network"])
-    return network.to(device=device, memory_format=choose_memory_format(device)).eval()  # type: ignore[call-overload]
+    network, checkpoint = build_network(plan), read_checkpoint(path, plan)
+    with _fitting(str(path)):
+        network.load_state_dict(checkpoint["network"])
+    return place_network(network, device).eval()
 
 
 @contextmanager
@@ -194,15 +225,42 @@ def _describe(state: TrainState, digest: str) -> Checkpoint:
     return {"schema": SCHEMA, "plan_sha256": digest, "epoch": state.epoch, "network": state.network.state_dict()}
 
 
-def _load(path: Path) -> Checkpoint:
+def _save(content: Checkpoint, path: Path) -> None:
+    try:
+        with write_beside(path) as temporary:
+            torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:  # torch's own writer tells of a full disk by the latter
+        raise TrainingError(
+            f"{path}: the checkpoint of epoch {content['epoch']} cannot be written ({_reason(error)}); those before it "
+            f"are kept; make room on the disk, then run the same command again"
+        ) from error
+
+
+def _load(path: Path, keys: frozenset[str]) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and storage errors share no class below this one
-        reason = " ".join(str(error).split())[:120]
-        raise TrainingError(f"{path}: the checkpoint cannot be read ({reason})") from error
+        raise TrainingError(f"{path}: the checkpoint cannot be read ({_reason(error)})") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise TrainingError(f"{path}: this is no checkpoint of the form {SCHEMA}")
+    if missing := sorted(keys - content.keys()):
+        raise TrainingError(f"{path}: the checkpoint holds no {', '.join(missing)}")  # best.pt copied to last.pt
     return content
+
+
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"{what} does not fit the network, whose code must have changed since ({_reason(error)}); "
+            f"bring the old code back, or delete the run's folder to train from the beginning"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _check_plan(checkpoint: Checkpoint, plan: Plan, path: Path) -> None:

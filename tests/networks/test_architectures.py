@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 
 from autoseg.documents import parse_document, to_text
 from autoseg.errors import DocumentError, PlanError
-from autoseg.networks import Architecture, available_architectures, load_architecture
+from autoseg.networks import Architecture, available_architectures, dimensions_of, load_architecture
 from autoseg.networks._topology import pad_to_multiple
 from autoseg.plan.optimization import Optimizer, Schedule
 from autoseg.plan.plan import parse_config
@@ -30,14 +30,16 @@ def _derive(
 
 
 def test_every_architecture_of_the_goal_is_there() -> None:
-    assert {"unet", "nnunet", "attention_unet", "unetr"} <= set(available_architectures())
+    assert {"unet", "nnunet", "nnunet_resenc", "attention_unet", "unetr", "swin_unetr", "segresnet", "mednext"} <= set(available_architectures())
 
 
-@pytest.mark.parametrize(("spacing", "size"), [(ISOTROPIC, (32, 32, 32)), (ANISOTROPIC, (12, 32, 48))])
+@pytest.mark.parametrize(("spacing", "size"), [(ISOTROPIC, (32, 32, 64)), (ANISOTROPIC, (12, 32, 48))])
 def test_logits_and_gradients(architecture: Architecture, spacing: tuple[float, ...], size: tuple[int, ...]) -> None:
     config, patch_size = _derive(architecture, spacing, size)
     torch.manual_seed(0)
     network = architecture.build(config, 2, 3)
+    for weights in network.parameters():  # some start at 0, so that others would get no gradient
+        weights.data += 1e-3 * torch.randn_like(weights)
     outputs = network(torch.randn(2, 2, *patch_size))
     assert isinstance(outputs, list)
     assert outputs[0].shape == (2, 3, *patch_size)
@@ -51,7 +53,7 @@ def test_logits_and_gradients(architecture: Architecture, spacing: tuple[float, 
 
 
 def test_same_seed_gives_the_same_network_and_logits(architecture: Architecture) -> None:
-    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 32))
+    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 64))
     images = torch.randn(1, 1, *patch_size, generator=torch.Generator().manual_seed(1))
     results = []
     for _ in range(2):
@@ -61,7 +63,7 @@ def test_same_seed_gives_the_same_network_and_logits(architecture: Architecture)
 
 
 def test_bf16_channels_last_training_agrees_with_fp32(architecture: Architecture) -> None:
-    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 32))
+    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 64))
     torch.manual_seed(0)
     network = architecture.build(config, 1, 2)
     images = torch.randn(1, 1, *patch_size)
@@ -75,7 +77,7 @@ def test_bf16_channels_last_training_agrees_with_fp32(architecture: Architecture
 
 
 def test_evaluation_takes_one_patch_and_keeps_the_logits(architecture: Architecture) -> None:
-    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 32))
+    config, patch_size = _derive(architecture, ISOTROPIC, (32, 32, 64))
     network = architecture.build(config, 1, 2).eval()
     images = torch.randn(1, 1, *patch_size)
     with torch.no_grad():
@@ -146,11 +148,56 @@ def test_attention_is_interpolated_as_torch_does() -> None:
     torch.testing.assert_close(_upsample(x, (1, 2, 2)), expected)
 
 
-def test_two_dimensional_networks() -> None:
-    for name in ("unet", "nnunet", "attention_unet"):
-        module = load_architecture(name)
-        network = module.build(module.derive((1.0, 1.0), (32, 32)), 1, 2)
-        assert network(torch.zeros(1, 1, 32, 32))[0].shape == (1, 2, 32, 32)
+def test_two_dimensional_networks(architecture: Architecture) -> None:
+    if 2 not in dimensions_of(architecture):
+        pytest.skip("3-D only")
+    config = architecture.derive((1.0, 1.0), (32, 64))
+    assert len(architecture.divisor(config)) == 2
+    network = architecture.build(config, 1, 2)
+    assert network(torch.zeros(2, 1, 32, 64))[0].shape == (2, 2, 32, 64)
+    assert architecture.build(config, 1, 2).eval()(torch.zeros(1, 1, 32, 64))[0].shape == (1, 2, 32, 64)
+
+
+@pytest.mark.parametrize(("stages", "parameters"), [(5, 62_810_412), (6, 102_350_575)])
+def test_residual_encoder_has_nnunets_size(stages: int, parameters: int) -> None:
+    resenc = load_architecture("nnunet_resenc")
+    config = resenc.derive(ISOTROPIC, (4 * 2 ** (stages - 1),) * 3)
+    assert config.blocks_per_stage_encoder == (1, 3, 4, 6, 6, 6)[:stages]
+    with torch.device("meta"):
+        network = resenc.build(config, 1, 3)
+    assert sum(p.numel() for p in network.parameters()) == parameters  # nnU-Net's, counted there
+
+
+def test_residual_encoder_is_that_of_dynamic_network_architectures() -> None:
+    unet = pytest.importorskip("dynamic_network_architectures.architectures.unet")
+    resenc = load_architecture("nnunet_resenc")
+    config = resenc.derive(ANISOTROPIC, (8, 32, 32))
+    torch.manual_seed(0)
+    ours = resenc.build(config, 2, 4)
+    theirs = unet.ResidualEncoderUNet(
+        2, len(config.strides), config.features_per_stage, torch.nn.Conv3d, config.kernel_sizes, config.strides,
+        config.blocks_per_stage_encoder, 4, config.blocks_per_stage_decoder, True, torch.nn.InstanceNorm3d,
+        {"eps": 1e-5, "affine": True}, None, None, torch.nn.LeakyReLU, {"inplace": True}, deep_supervision=False,
+    )  # fmt: skip
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    counted = theirs.compute_conv_feature_map_size((8, 32, 32))
+    assert resenc.feature_map_voxels(config, (8, 32, 32), 4) == counted
+
+
+def test_segresnet_has_monais_strides() -> None:
+    segresnet_ds = pytest.importorskip("monai.networks.nets.segresnet_ds")
+    segresnet = load_architecture("segresnet")
+    for spacing in (ISOTROPIC, ANISOTROPIC, (2.0, 1.0, 1.0), (0.7, 3.0, 1.5), (1.0, 2.1)):
+        config = segresnet.derive(spacing, (128,) * len(spacing))
+        stages = len(config.blocks_per_stage_encoder)
+        scales = segresnet_ds.scales_for_resolution(spacing, n_stages=stages)
+        assert [tuple(int(n) for n in scale) for scale in scales[: stages - 1]] == segresnet.strides_of(spacing, stages)
+
+
+def test_mednext_is_the_papers_small_one() -> None:
+    mednext = load_architecture("mednext")
+    network = mednext.build(mednext.derive(ISOTROPIC, (64, 64, 64)), 1, 2)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(5.6e6, rel=0.02)  # table 2 of the paper
 
 
 def test_unknown_architecture_is_refused_with_the_nearest_name() -> None:

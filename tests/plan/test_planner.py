@@ -7,8 +7,8 @@ import pytest
 
 from autoseg.data.dataset import find_dataset
 from autoseg.data.workspace import Workspace
-from autoseg.documents import content_hash, read_document, write_document
-from autoseg.errors import PlanError
+from autoseg.documents import content_hash, parse_document, read_document, to_text, write_document
+from autoseg.errors import DocumentError, PlanError
 from autoseg.fingerprint.extract import extract_fingerprint
 from autoseg.networks import available_architectures
 from autoseg.plan.plan import Plan
@@ -63,12 +63,37 @@ def test_name_and_downsampling(make_fingerprint: Any) -> None:
     assert "2 times" in plan.rationale["preprocessing.spacing"]
 
 
+def test_a_plan_in_two_dimensions(make_fingerprint: Any) -> None:
+    plan = make_plan("nnunet_2d", make_fingerprint(spacing=(10.0, 1.5, 1.5), shape=(9, 120, 100)))
+    assert (plan.name, plan.network.architecture, plan.training.patch_size) == ("nnunet_2d", "nnunet", (128, 112))
+    assert plan.preprocessing.spacing == (None, 1.5, 1.5)
+    assert plan.preprocessing.spacing_of((7.0, 2.0, 2.0)) == (7.0, 1.5, 1.5)
+    assert plan.training.patch_shape == (1, 128, 112)
+    assert plan.prediction.mirror_axes == (1, 2)
+    by_name = {entry.name: entry.parameters for entry in plan.training.augmentation}
+    assert by_name["spatial"]["rotation_degrees"] == [180.0, 0.0, 0.0]
+    assert by_name["spatial"]["scaling_axes"] == by_name["mirror"]["axes"] == by_name["low_resolution"]["axes"] == [1, 2]
+    assert plan.training.loss.parameters["batch_dice"] is True
+    with pytest.raises(DocumentError, match=r"spacing\[0\] is None for a patch of 3 axes.*network.config: for 2 axes"):
+        parse_document(to_text(plan).replace("[128, 112]", "[16, 128, 112]"), Plan, where="plan")
+
+
+def test_low_resolution_and_the_dice_of_the_batch(make_fingerprint: Any) -> None:
+    large = make_fingerprint(shape=(300, 300, 300))
+    full, low = make_plan("nnunet", large), make_plan("nnunet_lowres", large)
+    assert full.training.loss.parameters["batch_dice"] is True
+    assert low.training.loss.parameters["batch_dice"] is False
+    assert low.preprocessing.spacing[1] > 1.26 and "low resolution" in low.rationale["preprocessing.spacing"]
+    with pytest.raises(PlanError, match="100% of the median image"):
+        make_plan("nnunet_lowres", make_fingerprint(shape=(40, 56, 40)))
+
+
 def test_what_cannot_be_planned_is_refused_with_the_reason(make_fingerprint: Any) -> None:
     with pytest.raises(PlanError, match="2-D"):
         make_plan("unet", make_fingerprint(shape=(1, 200, 200)))
     for name in ("unet", "nnunet"):
-        with pytest.raises(PlanError, match="budget of 0.01 GB"):
-            make_plan(name, make_fingerprint(), memory_gb=0.01)
+        with pytest.raises(PlanError, match="give a larger --memory"):
+            make_plan(name, make_fingerprint(), memory_gb=0.002)
     with pytest.raises(PlanError, match="did you mean 'unet'"):
         make_plan("unnet", make_fingerprint())
 

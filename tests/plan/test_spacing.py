@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from autoseg.errors import PlanError
-from autoseg.plan.spacing import choose_grid
+from autoseg.plan.spacing import choose_grid, coarsened
 
 
 def test_the_coarsest_axis_comes_first(make_fingerprint: Any) -> None:
@@ -13,7 +13,6 @@ def test_the_coarsest_axis_comes_first(make_fingerprint: Any) -> None:
     assert grid.transpose == (2, 0, 1)
     assert grid.spacing == (3.0, 0.5, 0.7)
     assert grid.median_shape == (40, 200, 180)
-    assert grid.anisotropic
 
 
 def test_a_coarse_axis_takes_the_tenth_percentile(make_fingerprint: Any) -> None:
@@ -38,6 +37,29 @@ def test_downsampling_coarsens_every_axis(make_fingerprint: Any) -> None:
     grid = choose_grid(make_fingerprint(), downsample=2.0)
     assert grid.spacing == (2.0, 2.0, 2.0)
     assert grid.median_shape == (18, 25, 18)  # 17.5 rounds to the even 18, as in numpy
+
+
+def test_slices_keep_their_own_spacing_and_are_coarsened_in_plane(make_fingerprint: Any) -> None:
+    fingerprint = make_fingerprint(spacing=(0.5, 0.7, 3.0), shape=(200, 180, 40))
+    grid = choose_grid(fingerprint, dimensions=2, downsample=2.0)
+    assert grid.spacing == (3.0, 1.0, 1.4)
+    assert (grid.network_spacing, grid.network_shape) == ((1.0, 1.4), (100, 90))
+
+
+def test_an_axis_of_one_voxel_comes_first(make_fingerprint: Any) -> None:
+    fingerprint = make_fingerprint(spacing=(1.0, 1.5, 1.5), shape=(1, 200, 256))
+    grid = choose_grid(fingerprint, dimensions=2)
+    assert (grid.transpose, grid.network_shape, grid.is_flat) == ((0, 1, 2), (200, 256), True)
+
+
+def test_the_finest_axes_are_coarsened_first(make_fingerprint: Any) -> None:
+    steps = coarsened(choose_grid(make_fingerprint(spacing=(5.0, 2.4, 1.0), shape=(50, 100, 300))))
+    first, second = next(steps), next(steps)
+    assert first.spacing == pytest.approx((5.0, 2.4 * 1.03, 1.03))
+    assert second.spacing == pytest.approx((5.0, 2.4 * 1.03**2, 1.03**2))
+    grid = next(one for one in steps if one.spacing[2] > 2.5)
+    assert grid.spacing[0] == 5.0
+    assert next(steps).spacing[0] == pytest.approx(5.15)
 
 
 def test_slices_and_nothing_are_refused(make_fingerprint: Any) -> None:

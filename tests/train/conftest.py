@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from autoseg.augment import load_augmentation
 from autoseg.data.labels import Labels
@@ -17,11 +18,15 @@ from autoseg.losses import load_loss
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.case import CaseProperties, PreprocessedCase
 from autoseg.preprocess.store import CaseStore
+from autoseg.train.loop import train_fold
 
 SIZE = 32
 NAMES = tuple(f"case_{index}" for index in range(6))
 
 MakePlan = Callable[..., Plan]
+Train = Callable[..., Path]
+ReadMetrics = Callable[[Path], list[dict[str, Any]]]
+AssertSame = Callable[[Path, Path], None]
 
 
 def make_case(name: str, seed: int) -> PreprocessedCase:
@@ -32,7 +37,10 @@ def make_case(name: str, seed: int) -> PreprocessedCase:
     classes = (distance < 8).astype(np.int16) + (distance < 4)
     image = np.array([0.0, 2.0, -2.0])[classes] + 0.3 * rng.standard_normal(classes.shape)
     geometry = Geometry(
-        shape=(SIZE,) * 3, spacing=(1.0,) * 3, origin=(0.0,) * 3, direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+        shape=(SIZE,) * 3,
+        spacing=(1.0,) * 3,
+        origin=(0.0,) * 3,
+        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
     )
     properties = CaseProperties(
         schema="autoseg.case.1",
@@ -51,7 +59,8 @@ def make_case(name: str, seed: int) -> PreprocessedCase:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> CaseStore:
     """Six preprocessed cases of 32^3 voxels; read only."""
-    store = CaseStore(tmp_path_factory.mktemp("preprocessed"), Labels.from_names({"background": 0, "ball": 1, "core": 2}))
+    labels = Labels.from_names({"background": 0, "ball": 1, "core": 2})
+    store = CaseStore(tmp_path_factory.mktemp("preprocessed"), labels)
     for index, name in enumerate(NAMES):
         store.save(make_case(name, index))
     return store
@@ -132,3 +141,63 @@ def _make_plan(*, regions: dict[str, Any] | None = None, **training: Any) -> Pla
 def run_folder(tmp_path: Path) -> Path:
     """Where a training writes; not there yet."""
     return tmp_path / "results" / "fold_0"
+
+
+@pytest.fixture
+def train(store: CaseStore, fold: Fold, run_folder: Path) -> Train:
+    """Trains a plan on the CPU with one worker and returns the run's folder; keywords replace what is given."""
+
+    def train(plan: Plan, **changes: Any) -> Path:
+        arguments: dict[str, Any] = {"store": store, "fold": fold, "run_folder": run_folder, "num_workers": 1}
+        arguments |= {"device": torch.device("cpu")} | changes
+        train_fold(plan, **arguments)
+        return Path(arguments["run_folder"])
+
+    return train
+
+
+@pytest.fixture
+def read_metrics() -> ReadMetrics:
+    """Reads logs/metrics.jsonl of a run."""
+    return _read_metrics
+
+
+def _read_metrics(run_folder: Path) -> list[dict[str, Any]]:
+    lines = (run_folder / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def assert_same_training() -> AssertSame:
+    """Compares two runs bit for bit: checkpoints and metrics.jsonl, all but the seconds."""
+    return _assert_same_training
+
+
+def _assert_same_training(first: Path, second: Path) -> None:
+    for name in ("last.pt", "best.pt"):
+        one, other = (torch.load(folder / "checkpoints" / name, weights_only=True) for folder in (first, second))
+        _assert_same(_without_seconds(one), _without_seconds(other), name)
+    _assert_same(_without_seconds(_read_metrics(first)), _without_seconds(_read_metrics(second)), "metrics.jsonl")
+
+
+def _without_seconds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_seconds(v) for k, v in value.items() if not str(k).startswith("seconds")}
+    return [_without_seconds(item) for item in value] if isinstance(value, list) else value
+
+
+def _assert_same(one: Any, other: Any, where: str) -> None:
+    """Compare nested values exactly; numbers as they are, tensors by their bits."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            _assert_same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for index, pair in enumerate(zip(one, other)):
+            _assert_same(*pair, f"{where}[{index}]")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, where

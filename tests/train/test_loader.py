@@ -116,7 +116,9 @@ def test_an_augmented_batch_has_the_margin_that_it_needs(store: CaseStore, spati
 
 def test_forced_samples_show_foreground(store: CaseStore) -> None:
     sampling = _sampling(store, patch_size=(4, 4, 4), foreground_oversampling=1.0)
-    assert all((batch.classes > 0).flatten(1).any(1).all() for batch in _read(sampling, CaseCache(store), _requests(5), 2))
+    assert all(
+        (batch.classes > 0).flatten(1).any(1).all() for batch in _read(sampling, CaseCache(store), _requests(5), 2)
+    )
 
 
 def test_a_damaged_case_is_named(store: CaseStore, tmp_path: Path) -> None:

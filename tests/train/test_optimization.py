@@ -22,9 +22,12 @@ def test_steps_are_those_of_the_named_optimizer(section: Optimizer, reference: A
     torch.manual_seed(0)
     start = torch.randn(4, 3, 3, 3, 3)
     ours, theirs = (torch.nn.Parameter(start.clone().to(memory_format=torch.channels_last_3d)) for _ in range(2))
-    optimizers = build_optimizer(section, [ours]), reference([theirs], lr=0.1, fused=False, **arguments) if (
-        reference is not torch.optim.RMSprop
-    ) else reference([theirs], lr=0.1, **arguments)
+    optimizers = (
+        build_optimizer(section, [ours]),
+        reference([theirs], lr=0.1, fused=False, **arguments)
+        if (reference is not torch.optim.RMSprop)
+        else reference([theirs], lr=0.1, **arguments),
+    )
     for _ in range(3):
         for weights, optimizer in zip((ours, theirs), optimizers):
             optimizer.zero_grad()
@@ -44,7 +47,9 @@ def test_cosine_is_pytorchs() -> None:
     optimizer = torch.optim.SGD([parameter], lr=0.3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
     for iteration in range(20):
-        assert learning_rate(Cosine(warmup_iterations=0), 0.3, iteration, 20) == pytest.approx(scheduler.get_last_lr()[0])
+        assert learning_rate(Cosine(warmup_iterations=0), 0.3, iteration, 20) == pytest.approx(
+            scheduler.get_last_lr()[0]
+        )
         optimizer.step()
         scheduler.step()
 

@@ -1,0 +1,113 @@
+"""A fingerprint from nnU-Net's own two files, without any image: share a fingerprint, not patients."""
+
+import json
+from pathlib import Path
+
+from pydantic import ConfigDict, Field
+
+from autoseg.data.layouts import DESCRIPTION, dataset_name, read_declaration
+from autoseg.documents import Document, read_document
+from autoseg.errors import DatasetError, DocumentError
+from autoseg.fingerprint.fingerprint import SCHEMA, CaseFingerprint, ChannelIntensities, Fingerprint
+
+FILE_NAME = "dataset_fingerprint.json"
+
+UNKNOWN_ORIENTATION = "unknown"
+"""nnU-Net's file does not say how the axes lie in the body; its plans keep them as they are stored, and so do these."""
+
+Voxels = tuple[int, int, int]
+
+
+class _Intensities(Document):
+    """One channel of nnU-Net's file."""
+
+    model_config = ConfigDict(extra="ignore")
+    mean: float
+    median: float
+    std: float
+    min: float
+    max: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class _NnunetFingerprint(Document):
+    """nnU-Net's dataset_fingerprint.json."""
+
+    model_config = ConfigDict(extra="ignore")
+    spacings: tuple[tuple[float, float, float], ...] = Field(min_length=1)
+    shapes_after_crop: tuple[Voxels, ...]
+    foreground_intensity_properties_per_channel: dict[str, _Intensities] = {}
+    median_relative_size_after_cropping: float
+
+
+def holds_fingerprint_only(folder: Path) -> bool:
+    """Return whether a folder has nnU-Net's dataset.json and dataset_fingerprint.json, and no images."""
+    has_both = (folder / DESCRIPTION).is_file() and (folder / FILE_NAME).is_file()
+    return has_both and not (folder / "imagesTr").is_dir()
+
+
+def read_nnunet_fingerprint(folder: Path) -> Fingerprint:
+    """Return the fingerprint of a folder with nnU-Net's dataset.json and dataset_fingerprint.json.
+
+    What nnU-Net did not write is left unknown: names, orientations, label counts, and shapes before cropping, for which
+    those after it stand.
+
+    Raises:
+        DatasetError: a file has mistakes, or the two do not fit each other.
+    """
+    channels, labels, num_training = read_declaration(folder)
+    path = folder / FILE_NAME
+    try:
+        measured = read_document(path, _NnunetFingerprint)
+    except DocumentError as error:
+        raise DatasetError(str(error)) from None
+    problems = _problems(measured, channels)
+    if problems:
+        raise DatasetError(f"{path}: {'; '.join(problems)}")
+    cases = zip(measured.spacings, measured.shapes_after_crop)
+    return Fingerprint(
+        schema=SCHEMA,
+        dataset=dataset_name(folder),
+        channels=channels,
+        labels=labels.labels,
+        regions=labels.regions,
+        num_training=num_training or len(measured.spacings),
+        cases=tuple(_case(index, spacing, shape) for index, (spacing, shape) in enumerate(cases, start=1)),
+        intensities=_intensities(measured, channels),
+        median_relative_size_after_cropping=measured.median_relative_size_after_cropping,
+    )
+
+
+def _problems(measured: _NnunetFingerprint, channels: tuple[str, ...]) -> list[str]:
+    found = []
+    if len(measured.spacings) != len(measured.shapes_after_crop):
+        found.append(f"{len(measured.spacings)} spacings, but {len(measured.shapes_after_crop)} shapes_after_crop")
+    if any(value <= 0 for spacing in measured.spacings for value in spacing):
+        found.append("spacings must be above 0 mm")
+    if any(value < 1 for shape in measured.shapes_after_crop for value in shape):
+        found.append("shapes_after_crop must be at least 1 voxel")
+    known = measured.foreground_intensity_properties_per_channel
+    missing = [n for n, name in enumerate(channels) if name.casefold() == "ct" and str(n) not in known]
+    if missing:
+        found.append(f"foreground_intensity_properties_per_channel lacks the CT channels {missing}, which are clipped by it")
+    return found
+
+
+def _case(index: int, spacing: tuple[float, float, float], shape: Voxels) -> CaseFingerprint:
+    return CaseFingerprint(
+        name=f"case_{index:03d}",
+        spacing=spacing,
+        shape=shape,
+        shape_after_crop=shape,
+        orientation=UNKNOWN_ORIENTATION,
+        label_voxels={},
+    )
+
+
+def _intensities(measured: _NnunetFingerprint, channels: tuple[str, ...]) -> tuple[ChannelIntensities, ...]:
+    """Return the intensities of each channel; zeros where nnU-Net measured none, since only CT needs them."""
+    none = dict.fromkeys(_Intensities.model_fields, 0.0)
+    known = measured.foreground_intensity_properties_per_channel
+    contents = [known[str(n)].model_dump() if str(n) in known else none for n in range(len(channels))]
+    return tuple(ChannelIntensities.model_validate_json(json.dumps(content)) for content in contents)

@@ -1,0 +1,41 @@
+"""One training at a time in a run's folder: a second one would write over the checkpoints of the first."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from autoseg.errors import TrainingError
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@contextmanager
+def hold_folder(run_folder: Path) -> Iterator[None]:
+    """Hold the folder until the end of the block; however the process ends, the system lets go of it.
+
+    The empty file ``.lock`` stays, since removing it could take away the lock of whoever came next. Where the file
+    system knows no locks, nothing is held.
+
+    Raises:
+        TrainingError: another training holds the folder.
+    """
+    run_folder.mkdir(parents=True, exist_ok=True)
+    with (run_folder / ".lock").open("w") as file:
+        _lock(file, run_folder)
+        yield
+
+
+def _lock(file: IO[str], run_folder: Path) -> None:
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TrainingError(
+            f"{run_folder}: this fold is being trained by another process at this moment; wait for its end, or stop it"
+        ) from None
+    except OSError:
+        return
