@@ -41,16 +41,17 @@ def problems_table(problems: "Problems") -> Any:
 def comparison_table(summary: "Summary") -> Any:
     """Return a table of the plans, best first: mean score of each metric over the regions, verdict, known costs."""
     from autoseg.compare import words
-    from autoseg.compare.summary import FOREGROUND, METRICS, PRIMARY
+    from autoseg.compare.summary import FOREGROUND, MAIN_METRICS, METRICS, PRIMARY
 
-    others = [METRICS[metric].title for metric in summary.metrics if metric != PRIMARY]
+    chosen = [metric for metric in summary.metrics if metric in MAIN_METRICS and metric != PRIMARY]
+    others = [METRICS[metric].title for metric in chosen]
     primary = [METRICS[PRIMARY].title] if PRIMARY in summary.metrics else []
-    titles = ("cases", *primary, f"against {summary.baseline}", *others)
+    titles = ("cases", *primary, f"against {summary.baseline or 'none'}", *others)
     rows = {}
     for name in [rank.plan for rank in summary.ranking] or [plan.name for plan in summary.plans]:
         plan, found = summary.plan(name), summary.primary(name)
         scores = plan.scores[FOREGROUND]
-        means = [words.format_value(scores[metric].mean, metric) for metric in summary.metrics if metric != PRIMARY]
+        means = [words.format_value(scores[metric].mean, metric) for metric in chosen]
         rows[name] = (str(plan.num_cases), *_primary(scores), _verdict(found), *means)
     return _plans_table(summary, summary.dataset, titles, rows)
 

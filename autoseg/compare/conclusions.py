@@ -204,7 +204,7 @@ def _notes_on_cases(summary: Summary, runs: Runs) -> Iterator[str]:
         )
     if failed := [f"{count(p.num_failed, 'case')} of {p.name}" for p in summary.plans if p.num_failed]:
         yield (
-            f"Without a segmentation: {join(failed)}. Such a failed case counts with a Dice and surface Dice of 0, "
+            f"Without a segmentation: {join(failed)}. Such a failed case counts with 0 in Dice and the like, "
             "and is left out of distances, for which there is no worst value."
         )
     scored = {frozenset(c for r in runs.finished(plan) for c in (*r.cases, *r.missing)) for plan in runs.plans}

@@ -33,8 +33,11 @@ from autoseg.compare.summary import (
 
 COSTS = ("epoch_seconds", "training_seconds", "inference_seconds", "parameters", "memory")
 NUM_SIZE_CLASSES = 3
-UNJUDGED = ("reference_volume_ml", "predicted_volume_ml")
-"""Metrics that are no scores; the report uses the volume of the reference otherwise."""
+UNJUDGED = (
+    "iou", "reference_volume_ml", "predicted_volume_ml", "volume_difference_ml",
+    "reference_lesions", "predicted_lesions",
+)  # fmt: skip
+"""Metrics that are not compared: no scores, and the intersection over union, which says of a case what Dice says."""
 
 
 def measure(runs: Runs, *, baseline: str = "unet", by: Sequence[str] = (), scores: Scores | None = None) -> Summary:

@@ -22,7 +22,7 @@ from autoseg.compare.runs import Runs
 from autoseg.compare.scores import Scores, mean_defined
 from autoseg.compare.settings import differing_settings
 from autoseg.compare.statistics import FEW_CASES, MIN_CASES, SIGNIFICANCE
-from autoseg.compare.summary import FOREGROUND, METRICS, PRIMARY, Comparison, Summary
+from autoseg.compare.summary import FOREGROUND, MAIN_METRICS, METRICS, PRIMARY, Comparison, Summary
 from autoseg.compare.tables import ordered_plans
 from autoseg.compare.traces import MAX_DOTS, colour_of, rounded
 
@@ -120,8 +120,8 @@ def _render(template: str, data: Mapping[str, Any], **context: Any) -> str:
         loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(
-        words=words, METRICS=METRICS, FOREGROUND=FOREGROUND, PRIMARY=PRIMARY, RULES=RULES, signs=VERDICT_SIGNS,
-        method=METHOD, cost_of=cost_of,
+        words=words, METRICS=METRICS, FOREGROUND=FOREGROUND, PRIMARY=PRIMARY, MAIN_METRICS=MAIN_METRICS,
+        RULES=RULES, signs=VERDICT_SIGNS, method=METHOD, cost_of=cost_of,
     )  # fmt: skip
     return environment.get_template(template).render(
         data_json=escape_script(json.dumps(data, allow_nan=False, separators=(",", ":"))),

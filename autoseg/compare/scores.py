@@ -24,7 +24,8 @@ class Scores:
             scored has the mean of its values.
         scored: (plans, cases), whether the plan has the case; failed ones included.
         failed: (plans, cases), whether a finished fold should have scored the case and has not, though another plan
-            has. Such a case counts as 0 in Dice and surface Dice, in the regions in which any other plan has a value.
+            has. Such a case counts as 0 in the scores of which higher is better, in the regions
+            in which any other plan has a value.
     """
 
     plans: tuple[str, ...]

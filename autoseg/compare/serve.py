@@ -35,10 +35,18 @@ class _Handler(SimpleHTTPRequestHandler):
         """Keep the terminal quiet."""
 
 
+class _Server(ThreadingHTTPServer):
+    """Takes no notice of browsers that go away before they have read all."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
     """Return a server of ``folder`` on the loopback address; on another port where ``port`` is taken."""
     handler = partial(_Handler, directory=str(folder))
-    return ThreadingHTTPServer((LOOPBACK, free_port(port)), handler)
+    return _Server((LOOPBACK, free_port(port)), handler)
 
 
 def free_port(wanted: int) -> int:

@@ -47,7 +47,19 @@ METRICS = {
         "Mean distance between the surfaces over the area of both; "
         "the image's diagonal if one is empty, undefined if both are",
     ),
+    "lesion_f1_10": Metric(
+        "Lesion F1, overlap 0.1", "", True, MARGIN,
+        "Of lesions (connected components) that match at an intersection over union of at least 0.1: was it seen?",
+    ),
+    "lesion_f1_50": Metric(
+        "Lesion F1, overlap 0.5", "", True, MARGIN,
+        "Of lesions (connected components) that match at an intersection over union of at least 0.5: how well?",
+    ),
+    "sensitivity": Metric("Sensitivity", "", True, MARGIN, "The part of the reference's voxels that was found"),
+    "precision": Metric("Precision", "", True, MARGIN, "The part of the segmented voxels that is in the reference"),
 }  # fmt: skip
+MAIN_METRICS = ("dice", "surface_dice", "hausdorff_95")
+"""What tables for papers and terminals hold, and what the page shows without being asked."""
 
 
 class Cost(Document):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from autoseg.compare import words
 from autoseg.compare.measure import cost_of
-from autoseg.compare.summary import FOREGROUND, METRICS, PRIMARY, PlanSummary, Summary
+from autoseg.compare.summary import FOREGROUND, MAIN_METRICS, METRICS, PRIMARY, PlanSummary, Summary
 
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -72,12 +72,13 @@ def _caption(summary: Summary) -> str:
 def _table(summary: Summary) -> tuple[Row, list[Row], list[tuple[int, int]]]:
     """Return the head, the rows, and where (row, column) the best scores stand."""
     plans = ordered_plans(summary)
-    metrics = [METRICS[metric] for metric in summary.metrics]
+    shown = [metric for metric in summary.metrics if metric in MAIN_METRICS]
+    metrics = [METRICS[metric] for metric in shown]
     titles = [metric.title + (f", {metric.unit}" if metric.unit else "") for metric in metrics]
     costs = ["Epoch", "Fold", "Case", "Memory", "Parameters"]
     head = ["Plan", "Cases", *titles, "Difference", "p", "Verdict", *costs]
     best = []
-    for column, metric in enumerate(summary.metrics, start=2):
+    for column, metric in enumerate(shown, start=2):
         means = [plan.scores[FOREGROUND][metric].mean for plan in plans]
         known = [mean for mean in means if mean is not None]
         winner = (max if METRICS[metric].higher_is_better else min)(known, default=None)
@@ -92,7 +93,11 @@ def ordered_plans(summary: Summary) -> list[PlanSummary]:
 
 
 def _row(summary: Summary, plan: PlanSummary) -> Row:
-    scores = [words.format_mean(plan.scores[FOREGROUND][metric], metric) for metric in summary.metrics]
+    scores = [
+        words.format_mean(plan.scores[FOREGROUND][metric], metric)
+        for metric in summary.metrics
+        if metric in MAIN_METRICS
+    ]
     found = summary.primary(plan.name)
     compared = ["baseline" if plan.name == summary.baseline else words.DASH, words.DASH, words.DASH]
     if found is not None:

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autoseg.compare.background import Background
 from autoseg.compare.conclusions import conclude
 from autoseg.compare.groups import find_seeds, group_plans
 from autoseg.compare.measure import documents_of, measure
+from autoseg.compare.page import render_page
 from autoseg.compare.runs import Run, Runs, Values, load_runs
 from autoseg.compare.scores import gather_scores
 from autoseg.compare.summary import FOREGROUND, Summary
+from autoseg.compare.tables import format_markdown
 from autoseg.data.workspace import Workspace
 from autoseg.errors import PlanError
 
@@ -155,10 +158,16 @@ def test_dice_by_size_is_that_of_thirds_of_the_cases() -> None:
 
 
 def test_a_metric_nobody_knows_is_left_to_the_table_and_said() -> None:
-    cases: dict[str, Values] = {f"c{k}": {"x": {"dice": 0.5, "lesions": 3.0}} for k in range(8)}
-    found = _concluded(Runs("D", (_run("p", cases), _run("unet", cases))))
-    assert found.metrics == ("dice",) and found.skipped_metrics == ("lesions",)
-    assert any("does not know which way is better: lesions" in note for note in found.notes)
+    cases: dict[str, Values] = {
+        f"c{k}": {"x": {"dice": 0.5, "iou": 0.4, "novel": 3.0, "sensitivity": 0.6}} for k in range(8)
+    }
+    runs = Runs("D", (_run("p", cases), _run("unet", cases)))
+    found = _concluded(runs)
+    assert found.metrics == ("dice", "sensitivity") and found.skipped_metrics == ("novel",)
+    assert any("does not know which way is better: novel" in note for note in found.notes)
+    page = render_page(found, runs, gather_scores(runs), Background())
+    assert "<summary>Sensitivity</summary>" in page and "<summary>Dice</summary>" not in page
+    assert "Sensitivity" not in format_markdown(found)
 
 
 def test_fronts_hold_the_plans_that_no_other_beats(finished_results: Workspace) -> None:
