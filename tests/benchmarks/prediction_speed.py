@@ -165,17 +165,17 @@ def _page(rows: dict[str, Any]) -> str:
     names = {"nnunet": "nnU-Net 2.8.1's predictor", "autoseg_fp32": "autoseg in fp32", "autoseg": "autoseg as it runs"}
     lines = [
         f"# Prediction beside nnU-Net: {rows['title']}\n",
-        f"Made by `tests/benchmarks/prediction_speed.py`: {peer['cases']} cases of {peer['shapes'][0]} voxels and the like, "
-        "the same network, weights, tiles and mirroring, on two cores of a CPU that was busy otherwise.\n",
-        "| | seconds | CPU seconds | nnU-Net's CPU seconds over these | peak memory | same voxels |\n|---|---|---|---|---|---|",
+        f"Made by `tests/benchmarks/prediction_speed.py`: {peer['cases']} cases of {peer['shapes'][0]} voxels and the "
+        "like, the same network, weights, tiles and mirroring, on two cores of a CPU that was busy otherwise.\n",
+        "| | seconds | CPU seconds | nnU-Net's CPU seconds over these | peak memory | same voxels |",
+        "|---|---|---|---|---|---|",
     ]
     for tool in TOOLS:
         row = rows[tool]
         same = f"{100 * row['same_voxels']:.4f} %" if "same_voxels" in row else ""
         ratio = peer["cpu_seconds"] / row["cpu_seconds"]
-        lines.append(
-            f"| {names[tool]} | {row['seconds']:.1f} | {row['cpu_seconds']:.1f} | {ratio:.2f} | {row['peak_gb']:.2f} GB | {same} |"
-        )
+        times = f"{row['seconds']:.1f} | {row['cpu_seconds']:.1f} | {ratio:.2f}"
+        lines.append(f"| {names[tool]} | {times} | {row['peak_gb']:.2f} GB | {same} |")
     return "\n".join(lines) + "\n"
 
 
