@@ -1,7 +1,7 @@
 // Put last into the page under test: uses it as a reader would, and leaves the answers in the page.
 (() => {
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-  const until = async (test) => { for (let i = 0; i < 60 && !test(); i++) await wait(50); };
+  const until = async (test) => { for (let i = 0; i < 400 && !test(); i++) await wait(50); };
   const all = (selector) => [...document.querySelectorAll(selector)];
   const texts = (selector) => all(selector).map((element) => element.textContent.trim());
   const firstLine = (cell) => (cell.querySelector(".plan") || cell).textContent.trim();
@@ -70,7 +70,7 @@
       const back = await shot(`0|${start}`);
       const boxes = all("#viewer [data-outline]");
       boxes.forEach((box) => box.click());
-      await wait(200);
+      await wait(500);
       const bare = canvas.toDataURL();
       change(document.getElementById("viewer-case"), "1");
       await until(() => viewer.dataset.drawn.startsWith("1|"));
@@ -84,7 +84,7 @@
       const count = () => ["cost", "cases", "curves"].map((name) => document.getElementById(`plot-${name}`).data.length);
       const before = count();
       all(".chips input").find((box) => box.dataset.plan === "slow").click();
-      await wait(200);
+      await wait(500);
       return { before, after: count(), rows: names("leaderboard") };
     },
   };

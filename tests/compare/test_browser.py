@@ -24,7 +24,7 @@ from autoseg.data.workspace import Workspace
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
            "--disable-component-update", "--disable-sync", "--hide-scrollbars")  # fmt: skip
-VIRTUAL_MS = 8000
+VIRTUAL_MS = 60000
 EVIL = "<img src=x onerror=alert(1)>"
 FOLDER = Path(__file__).parent
 Browse = Callable[..., Any]
