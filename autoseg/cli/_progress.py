@@ -9,7 +9,14 @@ from typing import Any
 def progress_bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
     """Show a bar of ``total`` steps with the time left; yields a function that advances it by one step."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     stderr = Console(stderr=True)

@@ -49,8 +49,9 @@ def predict(
     from autoseg.data.layouts import dataset_name
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device
-    from autoseg.launch.inference import chosen_plans, claim_output, open_model
+    from autoseg.launch.inference import check_output, chosen_plans, claim_output, open_model
 
+    check_output(output)
     place, chosen, name = open_workspace(workspace), choose_device(device), dataset_name(Path(dataset))
     plans = chosen_plans(place, name, plan)
     model, record = open_model(place, name, plans, fold or (), chosen, with_postprocessing=not no_postprocessing)

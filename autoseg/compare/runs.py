@@ -11,9 +11,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from autoseg.compare.summary import Fold
-from autoseg.data.workspace import Workspace
+from autoseg.data.workspace import RESERVED_NAMES, Workspace
 from autoseg.errors import WorkspaceError, nearest
-from autoseg.plan.plan import RESERVED_NAMES
 
 State = Literal["finished", "not scored", "not finished", "not started", "unreadable"]
 Values = dict[str, dict[str, float | None]]

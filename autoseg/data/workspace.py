@@ -9,6 +9,9 @@ from autoseg.errors import WorkspaceError
 VARIABLE = "AUTOSEG_WORKSPACE"
 NNUNET_VARIABLE = "nnUNet_raw"
 
+RESERVED_NAMES = ("fingerprint", "problems", "splits")
+"""Documents that stand beside the plans: no plan can be named like these."""
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -151,6 +151,17 @@ def mean_dice(documents: Sequence[dict[str, dict[str, dict[str, float | None]]]]
     return sum(means) / len(means) if means else None
 
 
+def check_output(folder: Path) -> None:
+    """Refuse what can be no folder, before any network is loaded.
+
+    Raises:
+        WorkspaceError: the path, or one above it, is a file.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise WorkspaceError(f"-o {folder}: {nearest} is a file; name a folder, which is made if it is missing")
+
+
 def claim_output(folder: Path, record: PredictionRecord, cases: Sequence[Case], *, overwrite: bool) -> None:
     """Note in the output folder what makes its segmentations; refuse one that holds others of these names.
 
@@ -160,9 +171,7 @@ def claim_output(folder: Path, record: PredictionRecord, cases: Sequence[Case], 
         WorkspaceError: segmentations of these cases, made otherwise, are there and may not be replaced; or the folder
             is that of the images, or not a folder.
     """
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise WorkspaceError(f"-o {folder}: {nearest} is a file; name a folder, which is made if it is missing")
+    check_output(folder)
     targets = [folder / f"{case.name}{ending_of(case.images[0])}" for case in cases]
     images = {image.resolve() for case in cases for image in case.images}
     if clash := [path for path in targets if path.resolve() in images]:

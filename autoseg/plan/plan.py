@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from autoseg.augment import load_augmentation
 from autoseg.data.labels import Labels, Region
+from autoseg.data.workspace import RESERVED_NAMES
 from autoseg.documents import Document, parse_document, read_document
 from autoseg.errors import DocumentError, PlanError, nearest
 from autoseg.losses import load_loss
@@ -20,7 +21,6 @@ from autoseg.networks import dimensions_of, load_architecture
 from autoseg.plan.optimization import Optimizer, Schedule
 
 SCHEMA = "autoseg.plan.1"
-RESERVED_NAMES = ("fingerprint", "problems", "splits")
 
 
 class Component(Document):

@@ -27,6 +27,7 @@ from autoseg.launch.fold import (
     validate,
 )
 from autoseg.plan.plan import Plan, read_plan
+from autoseg.predict.model import Member, Model
 from autoseg.predict.predictor import predict_cases
 from autoseg.preprocess.store import preprocessing_digest
 from autoseg.train.state import training_digest
@@ -184,7 +185,7 @@ def test_networks_of_several_folds_are_averaged(two_folds: Workspace, phantom_fo
     cases = find_images(phantom_folder / "imagesTs", plan.dataset.channels)[:1]
     mean = _Mean(networks)
     for name, chosen in {"both": networks, "mean": [mean], "first": networks[:1], "second": networks[1:]}.items():
-        predict_cases(chosen, cases, plan, tmp_path / name, device=CPU)
+        predict_cases(Model((Member(plan, tuple(chosen)),), CPU), cases, tmp_path / name)
     found = {
         path.parent.name: sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in tmp_path.glob("*/*.nii.gz")
     }

@@ -58,7 +58,7 @@ def plan(make_plan: MakePlan) -> Plan:
 
 @pytest.fixture
 def state(plan: Plan) -> TrainState:
-    return make_state(plan, CPU, scaled=False, memory_format=torch.channels_last_3d)
+    return make_state(plan, CPU, scaled=False)
 
 
 def _save(state: TrainState, plan: Plan, folder: Path, epoch: int) -> None:
@@ -198,7 +198,7 @@ def test_code_in_a_checkpoint_is_not_run(plan: Plan, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_restored_state_is_the_saved_one(plan: Plan, tmp_path: Path, scaled: bool) -> None:
-    saved, fresh = (make_state(plan, CPU, scaled=scaled, memory_format=torch.channels_last_3d) for _ in range(2))
+    saved, fresh = (make_state(plan, CPU, scaled=scaled) for _ in range(2))
     for weights in saved.network.parameters():
         weights.grad = torch.ones_like(weights)
     saved.optimizer.step()
