@@ -1,6 +1,7 @@
 """Finding one-file components: the file's name is its name in a plan.
 
-There is no registry: the listing reads file names, loading imports one file. A dotted name imports a module outside the package.
+There is no registry: the listing reads file names, loading imports one file. A dotted name imports a module outside
+the package.
 """
 
 import importlib

@@ -21,9 +21,7 @@ from autoseg.errors import DocumentError, nearest
 class Document(BaseModel):
     """A frozen record that refuses unknown fields, silent type conversions, NaN and infinity."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="null"
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="null")
 
 
 D = TypeVar("D", bound=Document)

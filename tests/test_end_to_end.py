@@ -36,8 +36,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> 
 
 def test_every_promised_file_is_there(finished: Path) -> None:
     run = finished / "results" / "Phantom" / "unet_brief" / "fold_0"
-    expected = ("plan.json", "run.json", "checkpoints/last.pt", "checkpoints/best.pt", "logs/train.log", "logs/metrics.jsonl",
-                "validation/metrics.json", "validation/timing.json")  # fmt: skip
+    expected = ("plan.json", "run.json", "checkpoints/last.pt", "checkpoints/best.pt", "logs/train.log",
+                "logs/metrics.jsonl", "validation/metrics.json", "validation/timing.json")  # fmt: skip
     assert [name for name in expected if not (run / name).is_file()] == []
     assert list((run / "events").iterdir())
     assert not list(finished.rglob(".partial*"))
@@ -70,7 +70,9 @@ def test_the_table_holds_every_validation_case_of_both_plans(finished: Path) -> 
     assert {(row["plan"], row["case"]) for row in rows} == expected
 
 
-def test_evaluating_the_validation_folder_again_gives_the_same_scores(finished: Path, phantom_folder: Path, tmp_path: Path) -> None:
+def test_evaluating_the_validation_folder_again_gives_the_same_scores(
+    finished: Path, phantom_folder: Path, tmp_path: Path
+) -> None:
     validation = finished / "results" / "Phantom" / "unet_brief" / "fold_0" / "validation"
     reference = tmp_path / "reference"
     reference.mkdir()

@@ -7,10 +7,25 @@ from pathlib import Path
 import autoseg
 
 ROOT = Path(autoseg.__file__).parent
-ORDER = (
-    "errors documents components data fingerprint networks augment losses plan preprocess train predict evaluate compare "
-    "tune launch cli"
-).split()
+ORDER = [
+    "errors",
+    "documents",
+    "components",
+    "data",
+    "fingerprint",
+    "networks",
+    "augment",
+    "losses",
+    "plan",
+    "preprocess",
+    "train",
+    "predict",
+    "evaluate",
+    "compare",
+    "tune",
+    "launch",
+    "cli",
+]
 
 
 def _imported_stages(path: Path) -> Iterator[tuple[int, str]]:
@@ -52,7 +67,11 @@ def test_a_forward_import_inside_a_function_is_found(tmp_path: Path) -> None:
 
 
 def test_every_stage_of_the_package_has_its_place_in_the_order() -> None:
-    names = {p.stem if p.suffix == ".py" else p.name for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    names = {
+        p.stem if p.suffix == ".py" else p.name
+        for p in ROOT.iterdir()
+        if p.suffix == ".py" or (p / "__init__.py").is_file()
+    }
     assert names - {"__init__"} <= set(ORDER)
 
 

@@ -23,10 +23,7 @@ def filter_channels(
     chosen = strengths[applied]
 
     def change(rows: torch.Tensor) -> torch.Tensor:
-        z, y, x = (
-            send(make_matrices(chosen[:, axis], size), rows.device)
-            for axis, size in enumerate(rows.shape[1:])
-        )
+        z, y, x = (send(make_matrices(chosen[:, axis], size), rows.device) for axis, size in enumerate(rows.shape[1:]))
         rows = y[:, None] @ (rows @ x.mT[:, None])
         return (z @ rows.flatten(2)).view_as(rows)
 

@@ -36,8 +36,9 @@ def compare(
     ] = None,
     by: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--by", help="Group plans that differ in this: loss, optimizer, schedule, architecture, "
-        "downsample."),
+        typer.Option(
+            "--by", help="Group plans that differ in this: loss, optimizer, schedule, architecture, downsample."
+        ),
     ] = None,
     add: Annotated[
         Optional[list[str]],  # noqa: UP045

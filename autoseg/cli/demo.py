@@ -4,6 +4,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -21,9 +22,9 @@ BRIEF = ("training.patch_size=[32,48,48]", "training.epochs=4", "training.iterat
 
 
 def demo(
-    workspace: Annotated[
-        Path, typer.Option("-w", "--workspace", help="Folder to work in; made if missing.")
-    ] = Path("autoseg_demo"),
+    workspace: Annotated[Path, typer.Option("-w", "--workspace", help="Folder to work in; made if missing.")] = Path(
+        "autoseg_demo"
+    ),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the phantom.")] = 0,
 ) -> None:
     """Show the whole flow on a phantom: no download, about five minutes on two cores.
@@ -36,12 +37,19 @@ def demo(
     raw = workspace / "raw" / "Dataset900_Phantom"
     _make_phantom(raw, seed)
     for command, arguments in _steps(workspace, raw):
-        out.print(f"\n$ autoseg_{command.__name__.rsplit('.', 1)[-1]} {shlex.join(arguments)}", style="bold", markup=False, soft_wrap=True)
+        out.print(
+            f"\n$ autoseg_{command.__name__.rpartition('.')[2]} {shlex.join(arguments)}",
+            style="bold",
+            markup=False,
+            soft_wrap=True,
+        )
         status = command.main([*arguments, "-w", str(workspace)])
         if status:
             raise typer.Exit(status)
     report = workspace / "reports" / "Phantom" / "report.html"
-    out.print(f"\nthe demo took {duration(time.perf_counter() - start)}; open {report.resolve()} in a browser", soft_wrap=True)
+    out.print(
+        f"\nthe demo took {duration(time.perf_counter() - start)}; open {report.resolve()} in a browser", soft_wrap=True
+    )
     out.print("next: put your dataset into raw/ and run autoseg_plan -d NAME   (docs/tutorial.md)")
 
 
@@ -52,13 +60,17 @@ def _make_phantom(folder: Path, seed: int) -> None:
         console().print(f"the phantom is already in {folder}", soft_wrap=True)
         return
     if folder.parent.parent.exists() and any(p.name != "raw" for p in folder.parent.parent.iterdir()):
-        raise WorkspaceError(f"{folder.parent.parent}: this folder is in use but holds no phantom; name an empty one with -w")
+        raise WorkspaceError(
+            f"{folder.parent.parent}: this folder is in use but holds no phantom; name an empty one with -w"
+        )
     with progress_bar("making the phantom", NUM_CASES) as advance:
         make_phantom_dataset(folder, num_cases=NUM_CASES, seed=seed, on_case=advance)
-    console().print(f"made {NUM_CASES} phantom abdomens in {folder}: liver and tumours, CT-like, no patient's data", soft_wrap=True)
+    console().print(
+        f"made {NUM_CASES} phantom abdomens in {folder}: liver and tumours, CT-like, no patient's data", soft_wrap=True
+    )
 
 
-def _steps(workspace: Path, raw: Path) -> list[tuple[object, list[str]]]:
+def _steps(workspace: Path, raw: Path) -> list[tuple[ModuleType, list[str]]]:
     settings = [word for assignment in BRIEF for word in ("--set", assignment)]
     architectures = ["-a", "unet", "-a", "attention_unet"]
     return [

@@ -27,7 +27,8 @@ def plan(
     architecture: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            "-a", "--architecture",
+            "-a",
+            "--architecture",
             help="What to plan: an architecture, NAME_2d, NAME_lowres, or all; repeat for more. Default: four in 3-D.",
         ),
     ] = None,
@@ -138,9 +139,7 @@ def _prepare(
 
     out = console()
     with progress_bar("checking and measuring", len(dataset.cases)) as advance:
-        fingerprint, splits = measure(
-            dataset, place, num_workers=workers, on_case=advance, on_problems=_print_problems
-        )
+        fingerprint, splits = measure(dataset, place, num_workers=workers, on_case=advance, on_problems=_print_problems)
     _print_fingerprint(fingerprint, len(splits.folds))
     plans = _make_plans(fingerprint, place, request)
     if preprocess_too:
@@ -196,8 +195,8 @@ def _print_problems(problems: "Problems") -> None:
 def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
     import numpy as np
 
-    spacing = np.median([case.spacing for case in fingerprint.cases], axis=0)
-    shape = np.median([case.shape for case in fingerprint.cases], axis=0)
+    spacing = np.median([case.spacing for case in fingerprint.cases], axis=0).tolist()
+    shape = np.median([case.shape for case in fingerprint.cases], axis=0).tolist()
     orientations = sorted({case.orientation for case in fingerprint.cases})
     console().print(
         f"checked: no errors; median {_times(shape)} voxels of {_times(spacing)} mm (z, y, x); "

@@ -63,8 +63,9 @@ def train(
 def _announce(this_run: "FoldRun", device: Any) -> None:
     training, fold = this_run.plan.training, this_run.fold
     console().print(
-        f"{this_run.plan.name} on {this_run.dataset.name}: {len(fold.train)} training and {len(fold.validation)} validation "
-        f"cases, {training.epochs} epochs of {training.iterations_per_epoch} iterations, batch {training.batch_size}, on {device}"
+        f"{this_run.plan.name} on {this_run.dataset.name}: {len(fold.train)} training and {len(fold.validation)} "
+        f"validation cases, {training.epochs} epochs of {training.iterations_per_epoch} iterations, batch "
+        f"{training.batch_size}, on {device}"
     )
 
 

@@ -144,9 +144,7 @@ def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = (), *, 
     runs = [_read_run(name, fold, path, validation) for name in chosen for fold, path in folders[name]]
     runs += _absent_folds(runs)
     runs.sort(key=lambda run: (chosen.index(run.plan), str(run.fold).zfill(4)))
-    made = sorted(
-        path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in RESERVED_NAMES
-    )
+    made = sorted(path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in RESERVED_NAMES)
     return Runs(dataset, tuple(runs), () if plans else tuple(name for name in made if name not in folders))
 
 

@@ -235,8 +235,7 @@ def summarize(cases: dict[str, dict[str, Values]], scoring: Scoring) -> Metrics:
     regions = list(dict.fromkeys(region for scores in cases.values() for region in scores))
     columns = {region: [scores[region] for scores in cases.values() if region in scores] for region in regions}
     mean = {
-        region: {metric: _mean(row[metric] for row in rows) for metric in rows[0]}
-        for region, rows in columns.items()
+        region: {metric: _mean(row[metric] for row in rows) for metric in rows[0]} for region, rows in columns.items()
     }
     if FOREGROUND not in mean:
         names = (*SCORES, *scoring.lesion_scores)

@@ -152,5 +152,3 @@ def _refuse_outside_modules(path: Path) -> None:
             f"{path}: names the module {outside[0]!r} outside autoseg, which installing would run; copy the run by "
             "hand if you trust it"
         )
-
-

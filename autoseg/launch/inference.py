@@ -95,9 +95,7 @@ def describe_model(model: Model, folds: Sequence[Sequence[int]]) -> PredictionRe
         autoseg=autoseg.__version__,
         dataset=model.plan.dataset.name,
         plans=tuple(
-            UsedPlan(
-                name=m.plan.name, training_sha256=training_digest(m.plan), folds=tuple(used), weight=m.weight
-            )
+            UsedPlan(name=m.plan.name, training_sha256=training_digest(m.plan), folds=tuple(used), weight=m.weight)
             for m, used in zip(model.members, folds)
         ),
         postprocessing=model.postprocessing,

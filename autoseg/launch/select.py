@@ -230,5 +230,3 @@ def _validation_folder(contest: Contest, candidate: Candidate, fold: int) -> Pat
 
 def _tolerance(contest: Contest) -> float:
     return next(iter(next(iter(contest.metrics.values())).values())).about.surface_tolerance_mm
-
-

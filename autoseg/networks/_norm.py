@@ -33,7 +33,9 @@ class InstanceNorm(nn.Module):
             normalized = F.instance_norm(x, None, None, self.weight, self.bias, True, 0.1, EPSILON)
             return F.leaky_relu_(normalized, SLOPE) if self.activation else normalized
         if torch.is_grad_enabled():
-            result: torch.Tensor = _NormActivation.apply(x, self.weight, self.bias, self.activation)
+            result: torch.Tensor = _NormActivation.apply(  # type: ignore[no-untyped-call]
+                x, self.weight, self.bias, self.activation
+            )
             return result
         normalized = F.group_norm(x, x.shape[1], self.weight, self.bias, EPSILON)
         return F.leaky_relu_(normalized, SLOPE) if self.activation else normalized

@@ -52,9 +52,7 @@ def build(config: UNetConfig, in_channels: int, out_channels: int) -> nn.Module:
     """Return the network: a stem that brings the image to the first stage's features, then the U-Net."""
     width = config.features_per_stage[0]
     stem = ConvBlock(in_channels, width, config.kernel_sizes[0], config.strides[0])
-    return build_encoder_decoder(
-        config, in_channels, out_channels, block=_block, decoder_block=ConvBlock, stem=stem
-    )
+    return build_encoder_decoder(config, in_channels, out_channels, block=_block, decoder_block=ConvBlock, stem=stem)
 
 
 def feature_map_voxels(config: UNetConfig, patch_size: Sequence[int], out_channels: int) -> int:

@@ -65,7 +65,7 @@ def measure_cost(workload: Workload, config: Document, patch_size: tuple[int, ..
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = _network(workload.architecture, config, workload.in_channels, workload.out_channels)
+        network = _network(workload, config)
         tracker = Tracker()
         for tensor in (*network.parameters(), *network.buffers()):
             tracker.add(tensor)
@@ -78,11 +78,9 @@ def measure_cost(workload: Workload, config: Document, patch_size: tuple[int, ..
 
 
 @lru_cache(maxsize=4)
-def _network(
-    architecture: Architecture, config: Document, in_channels: int, out_channels: int
-) -> torch.nn.Module:
+def _network(workload: Workload, config: Document) -> torch.nn.Module:
     """Return a network without values; the last few are kept, since they are run at several sizes."""
-    return build_without_values(architecture.build, config, in_channels, out_channels)
+    return build_without_values(workload.architecture.build, config, workload.in_channels, workload.out_channels)
 
 
 def _iterate(network: torch.nn.Module, workload: Workload, patch_size: tuple[int, ...], batch_size: int) -> int:

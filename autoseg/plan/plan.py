@@ -112,7 +112,8 @@ class Network(Document):
     @property
     def architecture_config(self) -> Document:
         """The configuration as the architecture's own document."""
-        return parse_config(load_architecture(self.architecture).Config, self.config, "network.config")
+        config: Document = parse_config(load_architecture(self.architecture).Config, self.config, "network.config")
+        return config
 
 
 class Training(Document):
@@ -235,6 +236,7 @@ class Plan(Document):
                 f"training.patch_size: {len(patch_size)} axes, but {self.network.architecture} takes {wanted}"
             )
         return problems
+
     def _divisibility_problems(self) -> list[str]:
         try:
             architecture = load_architecture(self.network.architecture)

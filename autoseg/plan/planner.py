@@ -119,9 +119,7 @@ def decide(
     return Outcome(grid, choice, _sees_little(recipe, workload, grid, fingerprint, memory_gb), full_grid=grid)
 
 
-def _sees_little(
-    recipe: Recipe, workload: Workload, grid: Grid, fingerprint: Fingerprint, memory_gb: float
-) -> bool:
+def _sees_little(recipe: Recipe, workload: Workload, grid: Grid, fingerprint: Fingerprint, memory_gb: float) -> bool:
     """Return whether patches show so little of an image that nnU-Net would add a plan at low resolution.
 
     For architectures outside nnU-Net it is ``nnunet`` that decides, so that all plans of a dataset have the same loss.
@@ -164,9 +162,7 @@ def choose_sizes(
         def voxels(fit: Fit) -> int:
             return int(by_formula(fit.config, fit.patch_size, fingerprint.label_scheme.num_declared))
 
-        return choose_by_voxels(
-            module, grid, num_training, memory_gb=memory_gb, budget=recipe.budget, voxels=voxels
-        )
+        return choose_by_voxels(module, grid, num_training, memory_gb=memory_gb, budget=recipe.budget, voxels=voxels)
 
     def measure(config: Document, patch_size: tuple[int, ...], batch_size: int) -> float:
         return measure_cost(workload, config, patch_size, batch_size).memory_gb

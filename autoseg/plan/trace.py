@@ -6,10 +6,8 @@ the patch, on any machine. There is no autocast for that device; the rules of CU
 
 import math
 import weakref
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import nn
@@ -44,7 +42,7 @@ def build_without_values(build: Any, *arguments: Any) -> nn.Module:
 
     It is built for real, since some constructors read values, but its weights are not drawn, which is most of the work.
     """
-    with torch.random.fork_rng(devices=[]), _undrawn_weights():
+    with torch.random.fork_rng(devices=[]), _UndrawnWeights():  # type: ignore[no-untyped-call]
         network: nn.Module = build(*arguments)
     for module in network.modules():
         for name, weights in module._parameters.items():
@@ -110,7 +108,7 @@ class _CudaAutocast(TorchFunctionMode):
     """Casts the arguments of torch's functions; weights are cast once, as CUDA's autocast does."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._weights: dict[int, torch.Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -136,13 +134,10 @@ def _raise(value: Any) -> Any:
     return value.float() if is_low else value
 
 
-@contextmanager
-def _undrawn_weights() -> Iterator[None]:
-    """Leave weights as they are allocated instead of drawing them."""
+class _UndrawnWeights(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Leaves weights as they are allocated instead of drawing them."""
 
-    def leave(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        return tensor
-
-    names = ("normal_", "uniform_", "erfinv_")
-    with mock.patch.multiple(torch.Tensor, **dict.fromkeys(names, leave)):
-        yield
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.name in ("aten::normal_", "aten::uniform_", "aten::erfinv_"):
+            return args[0]
+        return func(*args, **(kwargs or {}))

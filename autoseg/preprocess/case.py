@@ -125,7 +125,7 @@ def preprocess_volume(name: str, volume: Volume, plan: Plan) -> PreprocessedCase
 
 
 def describe_sources(case: Case, label_path: Path | None) -> tuple[SourceFile, ...]:
-    """Return name, size and time of change of the case's files, those of a DICOM folder too; missing ones are left out."""
+    """Return name, size and time of change of the case's files (a DICOM folder's too); missing ones are left out."""
     sources = dict.fromkeys([*case.images, *([label_path] if label_path else [])])
     paths = [path for source in sources for path in (sorted(source.iterdir()) if source.is_dir() else [source])]
     states = [(path, path.stat()) for path in paths if path.is_file()]

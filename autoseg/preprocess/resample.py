@@ -41,9 +41,7 @@ class Band:
     weights: Floats
 
 
-def coarse_axis(
-    current_spacing: Sequence[float], new_spacing: Sequence[float], threshold: float
-) -> int | None:
+def coarse_axis(current_spacing: Sequence[float], new_spacing: Sequence[float], threshold: float) -> int | None:
     """Return the axis to resample apart from the others by nearest neighbour, or None, by nnU-Net's rule.
 
     The current spacing decides if its largest is more than ``threshold`` times its smallest, else the new one. Where
@@ -250,9 +248,7 @@ def _open_votes(classes: NDArray[np.int16], shape: Shape, box: Box) -> _Votes:
     return _Votes(box, nearest, np.zeros_like(nearest), best, nearest_score)
 
 
-def _indicator(
-    classes: NDArray[np.int16], label: int, rows: Box, matrices: Sequence[NDArray[np.float64]]
-) -> Floats:
+def _indicator(classes: NDArray[np.int16], label: int, rows: Box, matrices: Sequence[NDArray[np.float64]]) -> Floats:
     """Return the linearly interpolated indicator of one class at the new voxels ``rows``."""
     columns = tuple(extent((matrix[part] != 0).any(axis=0)) for matrix, part in zip(matrices, rows))
     array: Floats = (classes[columns] == label).astype(np.float32)

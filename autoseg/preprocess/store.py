@@ -226,9 +226,7 @@ def remove_stale(folder: Path) -> None:
             continue
 
 
-def sample_foreground(
-    classes: NDArray[np.int16], labels: Labels | None, *, seed: int
-) -> dict[int, NDArray[np.int32]]:
+def sample_foreground(classes: NDArray[np.int16], labels: Labels | None, *, seed: int) -> dict[int, NDArray[np.int32]]:
     """Return voxels (N, 3), ascending and drawn without replacement, of each class or overlapping region that occurs.
 
     At most 10,000 each, but at least 1 % of a class (as nnU-Net).

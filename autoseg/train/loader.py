@@ -232,9 +232,7 @@ def _read_sample(
     request: BatchRequest, sample: int, size: Voxel, sampling: Sampling, cache: CaseCache, batch: Batch
 ) -> None:
     """Read a box of ``size`` into the middle of the sample's place in the batch, whose rim stays empty."""
-    rng = make_generator(
-        sampling.seed, sampling.purpose, request.epoch, request.iteration, sample, sampling.rank
-    )
+    rng = make_generator(sampling.seed, sampling.purpose, request.epoch, request.iteration, sample, sampling.rank)
     forced = is_forced(sample, sampling.batch_size, sampling.foreground_oversampling)
     case = draw_case(sampling.cases, rng)
     try:

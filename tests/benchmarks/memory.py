@@ -112,9 +112,7 @@ def compare_on_cpu() -> dict[str, Any]:
         spacing, size = (1.0, 1.0, 1.0), (32, 32, 64)
         size = pad_to_multiple(size, architecture.divisor(architecture.derive(spacing, size)))
         config = architecture.derive(spacing, size)
-        workload = Workload(
-            architecture=architecture, in_channels=1, out_channels=3, precision="fp32", optimizer="sgd"
-        )
+        workload = Workload(architecture=architecture, in_channels=1, out_channels=3, precision="fp32", optimizer="sgd")
         cost = measure_cost(workload, config, size, 1)
         foreseen = cost.memory_bytes - 4 * cost.parameters * STATE_PER_PARAMETER["sgd"]
         counted = _count_real_iteration(replace(workload), config, size)

@@ -75,9 +75,10 @@ def test_a_constant_and_a_tiny_image_are_segmented(trained, images, tmp_path) ->
     write_volume(images / "one_0000.nii.gz", np.full_like(volume.array[0], 7.0), volume.geometry)
     assert main("predict", *words(trained, images, tmp_path / "out")) == 0
     for name in ("one", "two"):
-        assert read_label(tmp_path / "out" / f"{name}.nii.gz").geometry.shape == read_image(
-            [images / f"{name}_0000.nii.gz"]
-        ).geometry.shape
+        assert (
+            read_label(tmp_path / "out" / f"{name}.nii.gz").geometry.shape
+            == read_image([images / f"{name}_0000.nii.gz"]).geometry.shape
+        )
 
 
 def test_one_bad_image_is_reported_and_the_others_go_on(trained, images, tmp_path, capsys) -> None:

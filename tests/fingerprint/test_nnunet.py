@@ -53,9 +53,7 @@ def test_a_folder_with_images_is_a_dataset(tmp_path: Path) -> None:
 
 
 def test_only_ct_needs_intensities(tmp_path: Path) -> None:
-    folder = _write(
-        tmp_path, {"channel_names": {"0": "MRI"}}, {"foreground_intensity_properties_per_channel": {}}
-    )
+    folder = _write(tmp_path, {"channel_names": {"0": "MRI"}}, {"foreground_intensity_properties_per_channel": {}})
     assert read_nnunet_fingerprint(folder).intensities[0].std == 0.0
 
 

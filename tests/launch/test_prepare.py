@@ -153,7 +153,9 @@ def test_planning_again_gives_the_same_documents(place: Workspace, dataset: Data
     assert {path.name: path.read_text() for path in place.plans("Phantom").iterdir()} == before
 
 
-def test_a_mistake_in_the_dataset_writes_only_what_is_wrong(workspace: Path, tmp_path: Path, phantom_folder: Path) -> None:
+def test_a_mistake_in_the_dataset_writes_only_what_is_wrong(
+    workspace: Path, tmp_path: Path, phantom_folder: Path
+) -> None:
     (workspace / "raw").unlink()
     raw = workspace / "raw" / "Dataset900_Phantom"
     shutil.copytree(phantom_folder, raw)

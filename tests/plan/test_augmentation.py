@@ -22,7 +22,8 @@ def names_of(entries: Any) -> list[str]:
 def test_the_default_is_nnunets_in_its_order() -> None:
     entries = make_recipe("nnunet", CUBE)
     assert names_of(entries) == [
-        "spatial", "gaussian_noise", "gaussian_blur", "brightness", "contrast", "low_resolution", "gamma", "gamma", "mirror"
+        "spatial", "gaussian_noise", "gaussian_blur", "brightness", "contrast", "low_resolution", "gamma", "gamma",
+        "mirror",
     ]  # fmt: skip
     gammas = [(entry["invert"], entry["probability"]) for entry in entries if entry["name"] == "gamma"]
     assert gammas == [(True, 0.1), (False, 0.3)]
@@ -31,7 +32,8 @@ def test_the_default_is_nnunets_in_its_order() -> None:
 def test_the_strong_recipe_is_da5_in_its_order() -> None:
     assert names_of(make_recipe("da5", CUBE)) == [
         "spatial", "rot90", "transpose_axes", "one_of", "gaussian_noise", "additive_brightness", "one_of",
-        "low_resolution", "gamma", "gamma", "mirror", "blank_rectangle", "brightness_gradient", "local_gamma", "sharpening",
+        "low_resolution", "gamma", "gamma", "mirror", "blank_rectangle", "brightness_gradient", "local_gamma",
+        "sharpening",
     ]  # fmt: skip
     assert "rot90" not in names_of(make_recipe("da5", Setting((40, 56, 48))))
 

@@ -93,9 +93,7 @@ def test_a_case_is_segmented_on_its_own_grid(make_case, direction) -> None:
 
 def test_the_networks_logits_are_averaged(make_case) -> None:
     case, label = make_case()
-    np.testing.assert_array_equal(
-        predict_case(model(Threshold(0.9), Threshold(-0.9)), case).segmentation, label
-    )
+    np.testing.assert_array_equal(predict_case(model(Threshold(0.9), Threshold(-0.9)), case).segmentation, label)
 
 
 def test_cases_are_written_with_the_geometry_of_their_images(make_case, tmp_path: Path) -> None:

@@ -100,9 +100,7 @@ def sampling(store: CaseStore) -> Sampling:
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_the_reading_threads_augment_as_the_device_does(
-    store: CaseStore, sampling: Sampling, num_workers: int
-) -> None:
+def test_the_reading_threads_augment_as_the_device_does(store: CaseStore, sampling: Sampling, num_workers: int) -> None:
     from dataclasses import replace
 
     requests = [BatchRequest(0, iteration) for iteration in range(6)]
