@@ -4,8 +4,8 @@ Writes docs/benchmarks/intake.json and intake.md. Both tools run on the same fil
 number of
 workers, each in a process of its own that imports first and measures then; nnU-Net in its own virtual environment:
 
-    python -m venv /tmp/nnunet && /tmp/nnunet/bin/pip install nnunetv2==2.8.1
-    python tests/benchmarks/intake.py --nnunet-python /tmp/nnunet/bin/python
+    python -m venv nnunet_env && nnunet_env/bin/pip install nnunetv2==2.8.1
+    python tests/benchmarks/intake.py --nnunet-python nnunet_env/bin/python
 """
 
 import argparse
