@@ -8,7 +8,7 @@ COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "export", "demo")
 EXPORT = ("onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3")
 VERSION = next(
     line.split('"')[1]
-    for line in Path(__file__).with_name("autoseg").joinpath("__init__.py").read_text().splitlines()
+    for line in Path(__file__).with_name("autoseg").joinpath("__init__.py").read_text(encoding="utf-8").splitlines()
     if line.startswith("__version__")
 )
 

@@ -53,7 +53,7 @@ def _lits() -> Fingerprint:
 
 def _kits(path: Path) -> Fingerprint:
     """The geometry of the 210 cases; intensities as published by the challenge's winner."""
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     grid = [
         (tuple(float(row[f"s{axis}"]) for axis in range(3)), tuple(int(row[f"n{axis}"]) for axis in range(3)))

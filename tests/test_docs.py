@@ -19,19 +19,19 @@ def generate() -> ModuleType:
 
 
 def test_command_reference_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "reference-cli.md").read_text() == generate.cli_reference(), "run python docs/generate.py"
+    assert (ROOT / "docs" / "reference-cli.md").read_text(encoding="utf-8") == generate.cli_reference(), "run python docs/generate.py"
 
 
 def test_plan_reference_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "reference-plan.md").read_text() == generate.plan_reference(), "run python docs/generate.py"
+    assert (ROOT / "docs" / "reference-plan.md").read_text(encoding="utf-8") == generate.plan_reference(), "run python docs/generate.py"
 
 
 def test_plan_schema_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "plan.schema.json").read_text() == generate.plan_schema(), "run python docs/generate.py"
+    assert (ROOT / "docs" / "plan.schema.json").read_text(encoding="utf-8") == generate.plan_schema(), "run python docs/generate.py"
 
 
 def test_readme_has_its_two_commands() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "python -m pip install -e . -c constraints.txt && autoseg_demo" in text
     assert "python -m pip install -e '.[test]' -c constraints.txt && python -m pytest" in text
 
@@ -40,6 +40,6 @@ def test_readme_has_its_two_commands() -> None:
 def test_local_links_lead_somewhere(page: str) -> None:
     import re
 
-    text = (ROOT / page).read_text()
+    text = (ROOT / page).read_text(encoding="utf-8")
     targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)]+)\)", text) if "://" not in t]
     assert [t for t in targets if t and not (ROOT / page).parent.joinpath(t).exists()] == []

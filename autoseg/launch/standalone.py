@@ -27,7 +27,7 @@ SIGMA = 1 / 8  # of a tile's Gaussian weight, in patch sizes
 
 def segment(image_paths: list[str], folder: Path) -> sitk.Image:
     """Return the segmentation of one image, on its own grid."""
-    plan = json.loads((folder / "plan.json").read_text())
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     channels = plan["dataset"]["channels"]
     if len(image_paths) != len(channels):
         sys.exit(f"error: {len(image_paths)} images given, {len(channels)} needed: {', '.join(channels)}")
@@ -202,7 +202,7 @@ def to_file(
     image = sitk.GetImageFromArray(np.ascontiguousarray(found))
     image.CopyInformation(canonical)
     document = folder / "postprocessing.json"
-    for step in json.loads(document.read_text())["steps"] if document.is_file() else ():
+    for step in json.loads(document.read_text(encoding="utf-8"))["steps"] if document.is_file() else ():
         image = postprocess(image, step, plan["dataset"]["regions"])
     code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(original.GetDirection())
     image = sitk.DICOMOrient(image, code)

@@ -23,7 +23,7 @@ def hold_folder(run_folder: Path) -> Iterator[None]:
         TrainingError: another training holds the folder.
     """
     run_folder.mkdir(parents=True, exist_ok=True)
-    with (run_folder / ".lock").open("w") as file:
+    with (run_folder / ".lock").open("w", encoding="utf-8") as file:
         _lock(file, run_folder)
         yield
 

@@ -142,7 +142,7 @@ def _watch(process: subprocess.Popen, peaks: dict[int, float], totals: list[floa
         now = 0.0
         for pid in _family(process.pid):
             try:
-                status = Path(f"/proc/{pid}/status").read_text()
+                status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
             except OSError:
                 continue
             found = dict(line.split(":", 1) for line in status.splitlines() if line.startswith(("VmHWM", "VmRSS")))
@@ -170,7 +170,7 @@ def _family(root: int) -> list[int]:
 
 def describe_machine() -> dict[str, object]:
     """Return processor, cores and how busy the machine was."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next(
         (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
     )

@@ -111,7 +111,7 @@ def count_matches(golden: Path) -> dict[str, list[int]]:
     from autoseg.fingerprint.nnunet import read_nnunet_fingerprint
 
     counts: dict[str, list[int]] = {}
-    for entry in json.loads(golden.read_text()):
+    for entry in json.loads(golden.read_text(encoding="utf-8")):
         with tempfile.TemporaryDirectory() as place:
             dataset, channels = entry["dataset"], entry["dataset"]["channel_names"]
             description = {

@@ -26,7 +26,7 @@ HEAD = "dataset,plan,fold,case,region,metric,value\n"
 
 
 def _write(path: Path, rows: str) -> Path:
-    path.write_text(HEAD + rows)
+    path.write_text(HEAD + rows, encoding="utf-8")
     return path
 
 

@@ -48,7 +48,7 @@ def _train(run: FoldRun, *, epochs: int | None = None) -> None:
 
 
 def _rewrite(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 def _refused(error: type[AutosegError], place: Workspace, dataset: Dataset, plan: str = "tiny", fold: int = 0) -> str:
