@@ -19,15 +19,21 @@ def generate() -> ModuleType:
 
 
 def test_command_reference_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "reference-cli.md").read_text(encoding="utf-8") == generate.cli_reference(), "run python docs/generate.py"
+    assert (ROOT / "docs" / "reference-cli.md").read_text(encoding="utf-8") == generate.cli_reference(), (
+        "run python docs/generate.py"
+    )
 
 
 def test_plan_reference_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "reference-plan.md").read_text(encoding="utf-8") == generate.plan_reference(), "run python docs/generate.py"
+    assert (ROOT / "docs" / "reference-plan.md").read_text(encoding="utf-8") == generate.plan_reference(), (
+        "run python docs/generate.py"
+    )
 
 
 def test_plan_schema_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "plan.schema.json").read_text(encoding="utf-8") == generate.plan_schema(), "run python docs/generate.py"
+    assert (ROOT / "docs" / "plan.schema.json").read_text(encoding="utf-8") == generate.plan_schema(), (
+        "run python docs/generate.py"
+    )
 
 
 def test_readme_has_its_two_commands() -> None:

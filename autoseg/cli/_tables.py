@@ -9,15 +9,25 @@ if TYPE_CHECKING:
     from autoseg.data.problems import Problems
 
 
+LEFT_TO_THE_FILE = (
+    "iou", "sensitivity", "precision", "average_surface_distance", "reference_volume_ml", "predicted_volume_ml",
+)  # fmt: skip
+"""Metrics that metrics.json holds and a table of 80 columns does not."""
+
+
+SHORT = {"hausdorff_95": "HD95, mm", "average_surface_distance": "ASD, mm", "volume_difference_ml": "difference, ml"}
+
+
 def metrics_table(mean: Mapping[str, Mapping[str, float | None]], title: str) -> Any:
-    """Return a table of mean metrics, one row a region; undefined values are a dash."""
+    """Return a table of the main mean metrics, one row a region; undefined values are a dash."""
     from rich.table import Table
 
-    metrics = list(dict.fromkeys(metric for values in mean.values() for metric in values))
+    found = dict.fromkeys(metric for values in mean.values() for metric in values)
+    metrics = [metric for metric in found if metric not in LEFT_TO_THE_FILE]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(title)
+    table.add_column(title, no_wrap=True)
     for metric in metrics:
-        table.add_column(metric.replace("_", " "), justify="right")
+        table.add_column(SHORT.get(metric, metric.replace("_", " ")), justify="right", no_wrap=True)
     for region, values in mean.items():
         table.add_row(region, *(_number(values.get(metric)) for metric in metrics))
     return table
@@ -44,7 +54,7 @@ def comparison_table(summary: "Summary") -> Any:
     from autoseg.compare.summary import FOREGROUND, MAIN_METRICS, METRICS, PRIMARY
 
     chosen = [metric for metric in summary.metrics if metric in MAIN_METRICS and metric != PRIMARY]
-    others = [METRICS[metric].title for metric in chosen]
+    others = [SHORT.get(metric, METRICS[metric].title) for metric in chosen]
     primary = [METRICS[PRIMARY].title] if PRIMARY in summary.metrics else []
     titles = ("cases", *primary, f"against {summary.baseline or 'none'}", *others)
     rows = {}
@@ -94,16 +104,16 @@ def _plans_table(summary: "Summary", first: str, titles: Sequence[str], rows: Ma
     costs = {name: summary.plan(name).cost for name in rows}
     memory = {name: cost.memory_measured_gb or cost.memory_predicted_gb for name, cost in costs.items()}
     known = {
-        "parameters": {name: words.format_count(cost.parameters) for name, cost in costs.items()},
+        "weights": {name: words.format_count(cost.parameters) for name, cost in costs.items()},
         "epoch": {name: words.format_seconds(cost.epoch_seconds) for name, cost in costs.items()},
-        "inference": {name: words.format_seconds(cost.inference_seconds) for name, cost in costs.items()},
+        "a case": {name: words.format_seconds(cost.inference_seconds) for name, cost in costs.items()},
         "memory": {name: words.format_gb(gb) for name, gb in memory.items()},
     }
     known = {title: column for title, column in known.items() if set(column.values()) != {words.DASH}}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
+    table.add_column(first, no_wrap=True, min_width=max(len(name) for name in rows))
     for title in (*titles, *known):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", min_width=min(len(title), 7))
     for name, row in rows.items():
         table.add_row(name, *row, *(column[name] for column in known.values()))
     return table
