@@ -18,6 +18,10 @@ def generate() -> ModuleType:
     return module
 
 
+def _page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
 def test_command_reference_is_current(generate: ModuleType) -> None:
     assert (ROOT / "docs" / "reference-cli.md").read_text(encoding="utf-8") == generate.cli_reference(), (
         "run python docs/generate.py"

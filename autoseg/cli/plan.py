@@ -88,7 +88,7 @@ def plan(
         _plan_from_fingerprint(folder, place, request)
         return
     found = find_dataset(dataset, place, strict=False)
-    console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channel{"s" if len(found.channels) > 1 else ""}, in {found.folder}")
+    console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channel(s), in {found.folder}")
     plans = _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
     if preview:
         _write_previews(plans, place, num_workers(workers))
