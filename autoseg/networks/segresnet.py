@@ -20,9 +20,10 @@ DIMENSIONS = (2, 3)
 BLOCKS = (1, 2, 2, 4, 4)
 """Residual blocks of the encoder's stages (Auto3DSeg)."""
 
-MIN_EDGE = 2
+MIN_EDGE = 3
 """Fewest voxels of the coarsest stage along a halved axis. nnU-Net keeps 4; but MONAI's rule halves all axes together
-once their spacings agree, so that with 4 a few thick slices would leave a network of three stages (autoseg's own)."""
+once their spacings agree, so that with 4 a few thick slices would leave a network of three stages (autoseg's own). With
+2, the gradients of its 512 features are NaN now and then on CPUs in bf16 (oneDNN in PyTorch 2.13)."""
 
 TRAINING = TrainingDefaults(
     optimizer={"name": "adamw", "learning_rate": 2e-4, "betas": (0.9, 0.999), "weight_decay": 1e-5},
@@ -55,7 +56,7 @@ class Config(Document):
 
 
 def derive(spacing: tuple[float, ...], patch_size: tuple[int, ...]) -> Config:
-    """Return Auto3DSeg's sizes with as many of its five stages as leave 2 voxels along each axis that is halved."""
+    """Return Auto3DSeg's sizes with as many of its five stages as leave 3 voxels along each axis that is halved."""
     stages = len(BLOCKS)
     while stages > 2 and not _leaves_enough(strides_of(spacing, stages), patch_size):
         stages -= 1
