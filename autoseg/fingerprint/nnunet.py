@@ -19,17 +19,10 @@ UNKNOWN_ORIENTATION = "unknown"
 Voxels = tuple[int, int, int]
 
 
-class _Intensities(Document):
-    """One channel of nnU-Net's file."""
+class _Intensities(ChannelIntensities):
+    """One channel of nnU-Net's file, which has the same fields and may have more."""
 
     model_config = ConfigDict(extra="ignore")
-    mean: float
-    median: float
-    std: float
-    min: float
-    max: float
-    percentile_00_5: float
-    percentile_99_5: float
 
 
 class _NnunetFingerprint(Document):

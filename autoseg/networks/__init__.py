@@ -46,6 +46,16 @@ class FeatureMapBudget(Document):
     max_coverage: float
 
 
+def nnunet_training(source: str) -> TrainingDefaults:
+    """Return the recipe of nnU-Net 2.8.1's trainer, which the U-Nets share; ``source`` says why it is theirs."""
+    return TrainingDefaults(
+        optimizer={"name": "sgd", "learning_rate": 1e-2, "momentum": 0.99, "nesterov": True, "weight_decay": 3e-5},
+        schedule={"name": "poly", "exponent": 0.9, "warmup_iterations": 0},
+        gradient_clip=12.0,
+        source=source,
+    )
+
+
 class Architecture(Protocol):
     """What a file in this folder must define.
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from autoseg.networks import TrainingDefaults
+from autoseg.networks import nnunet_training
 from autoseg.networks._blocks import CONVOLUTION, ConvBlock, build_encoder_decoder, convolution
 from autoseg.networks._topology import UNetConfig, derive_unet, divisor_of
 
@@ -15,11 +15,8 @@ Config = UNetConfig
 
 DIMENSIONS = (2, 3)
 
-TRAINING = TrainingDefaults(
-    optimizer={"name": "sgd", "learning_rate": 1e-2, "momentum": 0.99, "nesterov": True, "weight_decay": 3e-5},
-    schedule={"name": "poly", "exponent": 0.9, "warmup_iterations": 0},
-    gradient_clip=12.0,
-    source="nnU-Net 2.8.1, whose convolutions and topology it has; the paper trained with Adam, batch 2 to 4",
+TRAINING = nnunet_training(
+    "nnU-Net 2.8.1, whose convolutions and topology it has; the paper trained with Adam, batch 2 to 4"
 )
 
 

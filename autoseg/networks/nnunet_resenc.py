@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from autoseg.networks import FeatureMapBudget, TrainingDefaults
+from autoseg.networks import FeatureMapBudget, nnunet_training
 from autoseg.networks._blocks import ConvBlock, ResidualBlock, build_encoder_decoder
 from autoseg.networks._topology import UNetConfig, derive_unet, divisor_of, stage_voxels
 
@@ -28,12 +28,7 @@ BUDGETS = {
 }
 """nnU-Net 2.8.1: ResEncUNetPlanner and nnUNetPlannerResEncM, L and XL."""
 
-TRAINING = TrainingDefaults(
-    optimizer={"name": "sgd", "learning_rate": 1e-2, "momentum": 0.99, "nesterov": True, "weight_decay": 3e-5},
-    schedule={"name": "poly", "exponent": 0.9, "warmup_iterations": 0},
-    gradient_clip=12.0,
-    source="nnU-Net 2.8.1, nnUNetTrainer",
-)
+TRAINING = nnunet_training("nnU-Net 2.8.1, nnUNetTrainer")
 
 
 def derive(spacing: tuple[float, ...], patch_size: tuple[int, ...]) -> UNetConfig:

@@ -7,7 +7,7 @@ residual block of two convolutions a stage (as Zhang et al. 2018 did for U-Nets)
 
 from torch import nn
 
-from autoseg.networks import TrainingDefaults
+from autoseg.networks import nnunet_training
 from autoseg.networks._blocks import ResidualBlock, build_encoder_decoder
 from autoseg.networks._topology import UNetConfig, derive_unet, divisor_of
 
@@ -15,12 +15,7 @@ Config = UNetConfig
 
 DIMENSIONS = (2, 3)
 
-TRAINING = TrainingDefaults(
-    optimizer={"name": "sgd", "learning_rate": 1e-2, "momentum": 0.99, "nesterov": True, "weight_decay": 3e-5},
-    schedule={"name": "poly", "exponent": 0.9, "warmup_iterations": 0},
-    gradient_clip=12.0,
-    source="nnU-Net's recipe for its residual U-Nets (Isensee et al. 2024, nnU-Net Revisited)",
-)
+TRAINING = nnunet_training("nnU-Net's recipe for its residual U-Nets (Isensee et al. 2024, nnU-Net Revisited)")
 
 
 def derive(spacing: tuple[float, ...], patch_size: tuple[int, ...]) -> UNetConfig:
