@@ -78,7 +78,7 @@ def _small_plan(name: str, seed: int) -> Any:
     loss = {"name": "dice_ce", "batch_dice": False, "smooth": 1e-05, "weight_dice": 1.0, "weight_ce": 1.0}
     scheme = {"scheme": "ct", "use_mask": False, "lower": 38.0, "upper": 146.0, "mean": 100.0, "std": 20.0}
     content = {
-        "schema": "autoseg.plan.1", "name": name,
+        "schema": "autoseg.plan.1", "name": name, "previous_stage": None,
         "dataset": {"name": "Phantom", "channels": ["CT"], "labels": {"background": 0, "liver": 1, "tumour": 2},
                     "regions": {"liver": {"labels": [1], "value": 1}, "tumour": {"labels": [2], "value": 2}},
                     "fingerprint_sha256": "0" * 64},
@@ -94,7 +94,9 @@ def _small_plan(name: str, seed: int) -> Any:
                      "optimizer": {"name": "adamw", "learning_rate": 0.001, "betas": [0.9, 0.999],
                                    "weight_decay": 0.01},
                      "schedule": {"name": "poly", "exponent": 0.9, "warmup_iterations": 0},
-                     "deep_supervision": True, "gradient_clip": 12.0, "precision": "fp32", "seed": seed},
+                     "deep_supervision": True, "gradient_accumulation": 1, "gradient_clip": 12.0,
+                     "class_weights": {}, "ema_decay": None, "early_stopping": None, "on_nan": "stop",
+                     "precision": "fp32", "seed": seed},
         "prediction": {"tile_step": 0.5, "mirror_axes": [0], "surface_tolerance_mm": 2.0},
         "estimate": {"memory_gb": 0.1, "parameters": 1000, "flops_per_iteration": 1000}, "rationale": {},
     }  # fmt: skip

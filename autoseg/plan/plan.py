@@ -117,7 +117,17 @@ class Network(Document):
 
 
 class Training(Document):
-    """One training of one fold. The patch size has two entries, (y, x), where the network is 2-D and sees slices."""
+    """One training of one fold. The patch size has two entries, (y, x), where the network is 2-D and sees slices.
+
+    Attributes:
+        gradient_accumulation: batches whose gradients are averaged for one step of the optimiser.
+        gradient_clip: largest gradient norm; null: no limit.
+        class_weights: weights in the loss of labels by name (of regions, where they overlap); who is not named has 1.
+        ema_decay: decay a step of an exponential moving average of the weights, which is then what is validated and
+            predicted with; null: none.
+        early_stopping: epochs without a better smoothed validation Dice after which training ends; null: never.
+        on_nan: whether a loss that is not finite ends the training, or its step is left out.
+    """
 
     patch_size: tuple[int, ...] = Field(min_length=2, max_length=3)
     batch_size: int = Field(ge=1)
@@ -130,7 +140,12 @@ class Training(Document):
     augmentation: tuple[Component, ...]
     foreground_oversampling: float = Field(ge=0, le=1)
     deep_supervision: bool
+    gradient_accumulation: int = Field(ge=1)
     gradient_clip: float | None
+    class_weights: dict[str, float]
+    ema_decay: float | None = Field(gt=0, lt=1)
+    early_stopping: int | None = Field(ge=1)
+    on_nan: Literal["stop", "skip"]
     precision: Literal["bf16", "fp16", "fp32"]
     seed: int = Field(ge=0)
 
@@ -169,10 +184,16 @@ class Estimate(Document):
 
 
 class Plan(Document):
-    """One complete plan."""
+    """One complete plan.
+
+    Attributes:
+        previous_stage: name of the plan whose segmentation enters the network as further channels (a cascade); null:
+            the network sees the image alone.
+    """
 
     schema_: Literal["autoseg.plan.1"] = Field(alias="schema")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    previous_stage: str | None
     dataset: PlanDataset
     budget: Budget
     preprocessing: Preprocessing
@@ -214,6 +235,9 @@ class Plan(Document):
             problems.append(
                 f"preprocessing.transpose: {list(self.preprocessing.transpose)} is no order of the axes 0, 1, 2"
             )
+        named = self.dataset.regions if self.dataset.label_scheme.overlapping else self.dataset.labels
+        if unknown := sorted(set(self.training.class_weights) - set(named)):
+            problems.append(f"training.class_weights: {unknown} not in {sorted(named)}{nearest(unknown[0], named)}")
         return problems + self._dimension_problems() + self._divisibility_problems()
 
     def _dimension_problems(self) -> list[str]:

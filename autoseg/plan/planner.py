@@ -67,6 +67,7 @@ def make_plan(
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "name": name or recipe.name,
+        "previous_stage": None,
         "dataset": _dataset(fingerprint),
         "budget": {"memory_gb": budget_gb},
         "preprocessing": _preprocessing(fingerprint, outcome.grid, downsample),
@@ -245,7 +246,12 @@ def _training(module: Architecture, outcome: Outcome, cost: Cost) -> dict[str, A
         "schedule": module.TRAINING.schedule,
         "foreground_oversampling": rules.FOREGROUND_OVERSAMPLING,
         "deep_supervision": cost.num_outputs > 1,
+        "gradient_accumulation": 1,
         "gradient_clip": module.TRAINING.gradient_clip,
+        "class_weights": {},
+        "ema_decay": None,
+        "early_stopping": None,
+        "on_nan": "stop",
         "precision": rules.PRECISION,
         "seed": 0,
     }

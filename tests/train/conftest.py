@@ -94,13 +94,19 @@ def _make_plan(*, regions: dict[str, Any] | None = None, **training: Any) -> Pla
         "augmentation": augmentation,
         "foreground_oversampling": 0.33,
         "deep_supervision": True,
+        "gradient_accumulation": 1,
         "gradient_clip": 12.0,
+        "class_weights": {},
+        "ema_decay": None,
+        "early_stopping": None,
+        "on_nan": "stop",
         "precision": "fp32",
         "seed": 7,
     }
     content = {
         "schema": "autoseg.plan.1",
         "name": "tiny",
+        "previous_stage": None,
         "dataset": {
             "name": "Balls",
             "channels": ("MRI",),
