@@ -99,6 +99,12 @@ class Labels(Document):
         return len(self.regions) if self.overlapping else self.num_classes
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """What each channel of a network's logits is called: a label, or a region where these overlap."""
+        names = {value: name for name, value in self.labels.items()}
+        return tuple(self.regions) if self.overlapping else tuple(names[value] for value in self.class_values)
+
+    @property
     def num_declared(self) -> int:
         """Number of entries that nnU-Net's dataset.json declares: labels, or regions with background and ignore."""
         if not self.overlapping:

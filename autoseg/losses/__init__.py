@@ -6,8 +6,8 @@ from typing import Any, Protocol, cast
 from torch import nn
 
 from autoseg.components import available_components, load_component
-from autoseg.data.labels import Labels
 from autoseg.documents import Document
+from autoseg.losses._outputs import Outputs
 
 
 class Loss(Protocol):
@@ -16,11 +16,11 @@ class Loss(Protocol):
     Config: type[Document]
     """The loss's parameters, with defaults."""
 
-    def build(self, config: Any, labels: Labels) -> nn.Module:
+    def build(self, config: Any, outputs: Outputs) -> nn.Module:
         """Return the loss of one resolution: ``forward(logits, classes)`` gives a scalar.
 
-        logits is (B, R, Z, Y, X) with ``labels.num_outputs`` channels, in any floating dtype; classes is (B, Z, Y, X)
-        of integers, -1 ignored.
+        logits is (B, R, Z, Y, X), a channel for each of ``outputs``, in any floating dtype; classes is (B, Z, Y, X) of
+        integers, -1 ignored.
         """
 
 

@@ -1,7 +1,7 @@
 """A plan's loss, at one resolution or at all that the network gives."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +10,21 @@ from torch import nn
 from autoseg.data.labels import Labels
 from autoseg.documents import parse_document
 from autoseg.losses import load_loss
+from autoseg.losses._outputs import Outputs
 
 
-def build_loss(name: str, parameters: dict[str, Any], labels: Labels, *, deep_supervision: bool) -> nn.Module:
+def build_loss(
+    name: str,
+    parameters: dict[str, Any],
+    labels: Labels,
+    *,
+    deep_supervision: bool,
+    class_weights: Mapping[str, float] | None = None,
+) -> nn.Module:
     """Return a module whose ``forward(logits, classes)`` gives the training loss as a scalar.
 
     ``logits`` is the network's list of outputs (B, R, Z, Y, X), finest first; ``classes`` is (B, Z, Y, X) at the finest
-    resolution, -1 ignored. Without ``deep_supervision`` only the finest counts.
+    resolution, -1 ignored. Without ``deep_supervision`` only the finest counts. ``class_weights``: see ``Outputs``.
 
     Raises:
         PlanError: there is no such loss.
@@ -24,7 +32,7 @@ def build_loss(name: str, parameters: dict[str, Any], labels: Labels, *, deep_su
     """
     loss = load_loss(name)
     config = parse_document(json.dumps(parameters), loss.Config, where=f"training.loss ({name})")
-    return DeepSupervision(loss.build(config, labels), every_resolution=deep_supervision)
+    return DeepSupervision(loss.build(config, Outputs(labels, class_weights)), every_resolution=deep_supervision)
 
 
 class DeepSupervision(nn.Module):

@@ -4,9 +4,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from autoseg.data.labels import Labels
 from autoseg.documents import Document
-from autoseg.losses._overlap import Outputs, measure_overlap, soft_dice
+from autoseg.losses._outputs import Outputs
+from autoseg.losses._overlap import dice_loss
 
 
 class Config(Document):
@@ -21,18 +21,18 @@ class Config(Document):
     smooth: float = Field(1e-5, ge=0)
 
 
-def build(config: Config, labels: Labels) -> nn.Module:
+def build(config: Config, outputs: Outputs) -> nn.Module:
     """Return 1 - the mean soft Dice of the foreground classes, or of all regions."""
-    return _Dice(config, labels)
+    return _Dice(config, outputs)
 
 
 class _Dice(nn.Module):
-    def __init__(self, config: Config, labels: Labels) -> None:
+    def __init__(self, config: Config, outputs: Outputs) -> None:
         super().__init__()
         self.config = config
-        self.outputs = Outputs(labels)
+        self.outputs = outputs
 
     def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         probabilities = self.outputs.log_probabilities(logits).exp()
-        overlap = measure_overlap(self.outputs, probabilities, classes, background=False, batch=self.config.batch_dice)
-        return 1 - soft_dice(overlap, self.config.smooth).mean()
+        config = self.config
+        return dice_loss(self.outputs, probabilities, classes, batch=config.batch_dice, smooth=config.smooth)

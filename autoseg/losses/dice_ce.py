@@ -4,9 +4,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from autoseg.data.labels import Labels
 from autoseg.documents import Document
-from autoseg.losses._overlap import Outputs, average_known, measure_overlap, soft_dice
+from autoseg.losses._outputs import Outputs
+from autoseg.losses._overlap import dice_loss
 
 
 class Config(Document):
@@ -25,21 +25,21 @@ class Config(Document):
     weight_ce: float = Field(1.0, ge=0)
 
 
-def build(config: Config, labels: Labels) -> nn.Module:
+def build(config: Config, outputs: Outputs) -> nn.Module:
     """Return weighted 1 - mean soft Dice of the foreground classes, or of all regions, plus mean cross-entropy."""
-    return _DiceCe(config, labels)
+    return _DiceCe(config, outputs)
 
 
 class _DiceCe(nn.Module):
-    def __init__(self, config: Config, labels: Labels) -> None:
+    def __init__(self, config: Config, outputs: Outputs) -> None:
         super().__init__()
         self.config = config
-        self.outputs = Outputs(labels)
+        self.outputs = outputs
 
     def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         config, outputs = self.config, self.outputs
         log_probabilities = outputs.log_probabilities(logits)
-        overlap = measure_overlap(outputs, log_probabilities.exp(), classes, background=False, batch=config.batch_dice)
-        dice = soft_dice(overlap, config.smooth).mean()
-        entropy = average_known(outputs.cross_entropy(logits, log_probabilities, classes), classes)
-        return config.weight_dice * (1 - dice) + config.weight_ce * entropy
+        probabilities = log_probabilities.exp()
+        dice = dice_loss(outputs, probabilities, classes, batch=config.batch_dice, smooth=config.smooth)
+        entropy = outputs.average_voxels(outputs.cross_entropy(logits, log_probabilities, classes), classes)
+        return config.weight_dice * dice + config.weight_ce * entropy

@@ -4,9 +4,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from autoseg.data.labels import Labels
 from autoseg.documents import Document
-from autoseg.losses._overlap import Outputs, average_known
+from autoseg.losses._outputs import Outputs
 
 
 class Config(Document):
@@ -19,20 +18,24 @@ class Config(Document):
     gamma: float = Field(2.0, ge=0)
 
 
-def build(config: Config, labels: Labels) -> nn.Module:
+def build(config: Config, outputs: Outputs) -> nn.Module:
     """Return the mean over voxels of (1 - p)^gamma (-log p), p being the probability of what is right."""
-    return _Focal(config, labels)
+    return _Focal(config, outputs)
 
 
 class _Focal(nn.Module):
-    def __init__(self, config: Config, labels: Labels) -> None:
+    def __init__(self, config: Config, outputs: Outputs) -> None:
         super().__init__()
         self.config = config
-        self.outputs = Outputs(labels)
+        self.outputs = outputs
 
     def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        log_probabilities = self.outputs.log_probabilities(logits)
-        entropy = self.outputs.cross_entropy(logits, log_probabilities, classes)
-        # 1 - p from log p; clamped, since the power's gradient at 0 is infinite for exponents below 1
-        wrong = (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny)
-        return average_known(entropy * wrong.pow(self.config.gamma), classes)
+        entropy = self.outputs.cross_entropy(logits, self.outputs.log_probabilities(logits), classes)
+        return self.outputs.average_voxels(focus(entropy, self.config.gamma), classes)
+
+
+def focus(entropy: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Return the cross-entropy -log p of every voxel times (1 - p)^gamma."""
+    # 1 - p from log p; clamped, since the power's gradient at 0 is infinite for exponents below 1
+    wrong = (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny)
+    return entropy * wrong.pow(gamma)

@@ -4,9 +4,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from autoseg.data.labels import Labels
 from autoseg.documents import Document
-from autoseg.losses._overlap import Outputs, measure_overlap
+from autoseg.losses._outputs import TINY, Outputs
+from autoseg.losses._overlap import measure_overlap
 
 
 class Config(Document):
@@ -21,25 +21,25 @@ class Config(Document):
     smooth: float = Field(1e-5, ge=0)
 
 
-def build(config: Config, labels: Labels) -> nn.Module:
+def build(config: Config, outputs: Outputs) -> nn.Module:
     """Return 1 - the mean generalised Dice of the samples."""
-    return _GeneralizedDice(config, labels)
+    return _GeneralizedDice(config, outputs)
 
 
 class _GeneralizedDice(nn.Module):
-    def __init__(self, config: Config, labels: Labels) -> None:
+    def __init__(self, config: Config, outputs: Outputs) -> None:
         super().__init__()
         self.config = config
-        self.outputs = Outputs(labels)
+        self.outputs = outputs
 
     def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         probabilities = self.outputs.log_probabilities(logits).exp()
         overlap = measure_overlap(self.outputs, probabilities, classes, background=True, batch=self.config.batch_dice)
-        weights = weigh_volumes(overlap.reference)
+        weights = weigh_volumes(overlap.reference) * self.outputs.weights.to(overlap.reference.dtype)
         shared = (weights * overlap.shared).sum(1)
         size = (weights * (overlap.predicted + overlap.reference)).sum(1)
         smooth = self.config.smooth
-        return 1 - ((2 * shared + smooth) / (size + smooth).clamp_min(1e-8)).mean()
+        return 1 - ((2 * shared + smooth) / (size + smooth).clamp_min(TINY)).mean()
 
 
 def weigh_volumes(volumes: torch.Tensor) -> torch.Tensor:

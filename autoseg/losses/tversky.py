@@ -4,9 +4,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from autoseg.data.labels import Labels
 from autoseg.documents import Document
-from autoseg.losses._overlap import Outputs, measure_overlap
+from autoseg.losses._outputs import Outputs
+from autoseg.losses._overlap import measure_overlap, tversky_index
 
 
 class Config(Document):
@@ -25,22 +25,20 @@ class Config(Document):
     smooth: float = Field(1e-5, ge=0)
 
 
-def build(config: Config, labels: Labels) -> nn.Module:
+def build(config: Config, outputs: Outputs) -> nn.Module:
     """Return 1 - the mean Tversky index of the foreground classes, or of all regions."""
-    return _Tversky(config, labels)
+    return _Tversky(config, outputs)
 
 
 class _Tversky(nn.Module):
-    def __init__(self, config: Config, labels: Labels) -> None:
+    def __init__(self, config: Config, outputs: Outputs) -> None:
         super().__init__()
         self.config = config
-        self.outputs = Outputs(labels)
+        self.outputs = outputs
 
     def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         config = self.config
         probabilities = self.outputs.log_probabilities(logits).exp()
         overlap = measure_overlap(self.outputs, probabilities, classes, background=False, batch=config.batch_dice)
-        false_positive = overlap.predicted - overlap.shared
-        false_negative = overlap.reference - overlap.shared
-        size = overlap.shared + config.alpha * false_positive + config.beta * false_negative + config.smooth
-        return 1 - ((overlap.shared + config.smooth) / size.clamp_min(1e-8)).mean()
+        index = tversky_index(overlap, config.alpha, config.beta, config.smooth)
+        return 1 - self.outputs.average_outputs(index)

@@ -5,6 +5,7 @@ after ``preprocessing.transpose``; spacing in millimetres; sizes in voxels. It h
 """
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -235,9 +236,7 @@ class Plan(Document):
             problems.append(
                 f"preprocessing.transpose: {list(self.preprocessing.transpose)} is no order of the axes 0, 1, 2"
             )
-        named = self.dataset.regions if self.dataset.label_scheme.overlapping else self.dataset.labels
-        if unknown := sorted(set(self.training.class_weights) - set(named)):
-            problems.append(f"training.class_weights: {unknown} not in {sorted(named)}{nearest(unknown[0], named)}")
+        problems += _weight_problems(self.training.class_weights, self.dataset.label_scheme.output_names)
         return problems + self._dimension_problems() + self._divisibility_problems()
 
     def _dimension_problems(self) -> list[str]:
@@ -276,6 +275,17 @@ class Plan(Document):
             for axis, (size, factor) in enumerate(zip(self.training.patch_size, divisor))
             if size % factor or size < factor
         ]
+
+
+def _weight_problems(weights: dict[str, float], names: tuple[str, ...]) -> list[str]:
+    where = "training.class_weights"
+    if unknown := [name for name in weights if name not in names]:
+        return [f"{where}: {unknown[0]!r} is unknown; allowed: {', '.join(names)}{nearest(unknown[0], names)}"]
+    if below := [name for name, weight in weights.items() if not 0 <= weight < math.inf]:
+        return [f"{where}: {below[0]} has {weights[below[0]]}; allowed are finite numbers from 0 on"]
+    if not sum(weights.get(name, 1.0) for name in names) > 0:
+        return [f"{where}: all are 0; one at least must count"]
+    return []
 
 
 def read_plan(path: Path) -> Plan:

@@ -54,7 +54,10 @@ class Batches:
 def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFlag) -> Setup:
     """Build what the plan and the device fix for the whole training."""
     training, labels = plan.training, plan.dataset.label_scheme
-    loss = build_loss(training.loss.name, training.loss.parameters, labels, deep_supervision=training.deep_supervision)
+    loss = build_loss(
+        training.loss.name, training.loss.parameters, labels,
+        deep_supervision=training.deep_supervision, class_weights=training.class_weights,
+    )  # fmt: skip
     return Setup(
         plan=plan,
         device=device,

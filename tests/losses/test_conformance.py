@@ -6,6 +6,7 @@ from torch import nn
 
 from autoseg.data.labels import Labels, Region
 from autoseg.losses import available_losses, load_loss
+from autoseg.losses._outputs import Outputs
 
 EXCLUSIVE = Labels.from_names({"background": 0, "liver": 1, "tumour": 2, "ignore": 3})
 OVERLAPPING = Labels(
@@ -24,7 +25,7 @@ def labels(request: pytest.FixtureRequest) -> Labels:
 @pytest.fixture(params=available_losses())
 def loss(request: pytest.FixtureRequest, labels: Labels) -> nn.Module:
     module = load_loss(request.param)
-    return module.build(module.Config(), labels)
+    return module.build(module.Config(), Outputs(labels))
 
 
 def make_classes(*, ignored: bool = False) -> torch.Tensor:

@@ -8,6 +8,7 @@ from autoseg.data.labels import Labels
 from autoseg.errors import DocumentError, PlanError
 from autoseg.losses import dice_ce
 from autoseg.losses._deep_supervision import build_loss, reduce_classes, weigh_resolutions
+from autoseg.losses._outputs import Outputs
 
 LABELS = Labels.from_names({"background": 0, "a": 1, "b": 2})
 
@@ -38,7 +39,7 @@ def test_weights_are_nnunets() -> None:
 
 def test_is_the_weighted_sum() -> None:
     heads, classes = make_heads((8, 12, 8), (4, 6, 8), (2, 3, 4)), make_classes(8, 12, 8)
-    single = dice_ce.build(dice_ce.Config(), LABELS)
+    single = dice_ce.build(dice_ce.Config(), Outputs(LABELS))
     expected = 2 / 3 * single(heads[0], classes) + 1 / 3 * single(heads[1], classes[:, 1::2, 1::2])
     loss = build_loss("dice_ce", {}, LABELS, deep_supervision=True)
     value = loss(heads, classes)
@@ -50,7 +51,7 @@ def test_is_the_weighted_sum() -> None:
 
 def test_only_the_finest_counts_without_deep_supervision() -> None:
     heads, classes = make_heads((8, 12, 8), (4, 6, 8)), make_classes(8, 12, 8)
-    expected = dice_ce.build(dice_ce.Config(), LABELS)(heads[0], classes)
+    expected = dice_ce.build(dice_ce.Config(), Outputs(LABELS))(heads[0], classes)
     torch.testing.assert_close(build_loss("dice_ce", {}, LABELS, deep_supervision=False)(heads, classes), expected)
 
 
