@@ -1,6 +1,6 @@
 """The plan's words for optimisers and schedules; train/optimization.py builds them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -62,4 +62,57 @@ class Cosine(Document):
     warmup_iterations: int = Field(0, ge=0)
 
 
-Schedule = Poly | Cosine
+class Step(Document):
+    """The learning rate times ``factor`` from each milestone on; these are parts of the training after warm-up."""
+
+    name: Literal["step"] = "step"
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((0.5, 0.75), min_length=1)
+    factor: float = Field(0.1, gt=0, lt=1)
+    warmup_iterations: int = Field(0, ge=0)
+
+
+class Plateau(Document):
+    """The learning rate times ``factor`` whenever the loss has not fallen for ``patience``.
+
+    The loss is that of validation, without validation cases that of training, as an exponential moving average over
+    epochs in which the past weighs ``smoothing``. It has fallen if it is below the least so far by ``threshold`` of it.
+    ``patience`` is a part of the training's epochs; ``least`` the smallest factor in all.
+    """
+
+    name: Literal["plateau"] = "plateau"
+    factor: float = Field(0.2, gt=0, lt=1)
+    patience: float = Field(0.05, gt=0, le=1)
+    smoothing: float = Field(0.8, ge=0, lt=1)
+    threshold: float = Field(1e-3, ge=0)
+    least: float = Field(1e-3, gt=0, le=1)
+    warmup_iterations: int = Field(0, ge=0)
+
+
+class Cyclic(Document):
+    """Straight up from ``lowest`` times the learning rate to it and down again, ``cycles`` times (Smith, 2017).
+
+    Each cycle's rise is ``decay`` times that of the one before: 1 is the paper's triangular, 0.5 its triangular2.
+    """
+
+    name: Literal["cyclic"] = "cyclic"
+    cycles: int = Field(4, ge=1)
+    lowest: float = Field(0.05, ge=0, lt=1)
+    decay: float = Field(1.0, gt=0, le=1)
+    warmup_iterations: int = Field(0, ge=0)
+
+
+class OneCycle(Document):
+    """Half cosines up to the learning rate for ``rise`` of the training, then down to nearly 0 (Smith and Topin, 2018).
+
+    It begins at the learning rate / ``start_divisor`` and ends at the beginning's / ``end_divisor``, as in PyTorch;
+    momentum stays as it is.
+    """
+
+    name: Literal["one_cycle"] = "one_cycle"
+    rise: float = Field(0.3, gt=0, lt=1)
+    start_divisor: float = Field(25.0, ge=1)
+    end_divisor: float = Field(1e4, ge=1)
+    warmup_iterations: int = Field(0, ge=0)
+
+
+Schedule = Poly | Cosine | Step | Plateau | Cyclic | OneCycle

@@ -10,7 +10,7 @@ from autoseg.networks import load_architecture
 from autoseg.plan import rules
 from autoseg.plan.augmentation import adapt, augmentation_entry, make_recipe, setting_of
 from autoseg.plan.memory import Workload, measure_cost
-from autoseg.plan.optimization import Adam, AdamW, Cosine, Poly, RmsProp, Sgd
+from autoseg.plan.optimization import Adam, AdamW, Cosine, Cyclic, OneCycle, Plateau, Poly, RmsProp, Sgd, Step
 from autoseg.plan.plan import Estimate, Plan
 from autoseg.plan.planner import loss_entry
 from autoseg.plan.rationale import explain_cost, times
@@ -28,7 +28,9 @@ NOT_SETTABLE = {
 }
 
 _OPTIMIZERS = {"sgd": Sgd, "adam": Adam, "adamw": AdamW, "rmsprop": RmsProp}
-_SCHEDULES = {"poly": Poly, "cosine": Cosine}
+_SCHEDULES = {
+    "poly": Poly, "cosine": Cosine, "step": Step, "plateau": Plateau, "cyclic": Cyclic, "one_cycle": OneCycle,
+}  # fmt: skip
 _LENGTH = ("training.epochs", "training.iterations_per_epoch")
 
 
@@ -55,6 +57,7 @@ def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
     _follow_downsample(content, plan, parsed)
     _follow_grid(content, plan, parsed)
     _follow_length(content, plan, parsed)
+    _follow_mirroring(content, parsed)
     variant = parse_document(json.dumps(content), Plan, where=f"plan {name}")
     return _with_estimate(variant, plan)
 
@@ -238,6 +241,20 @@ def _follow_length(content: Content, plan: Plan, parsed: Content) -> None:
     elif not _sets(parsed, "training.schedule") and training["schedule"]["warmup_iterations"] > warmup:
         training["schedule"]["warmup_iterations"] = warmup
         rationale["training.schedule"] = f"{reason}: the warm-up was cut to {warmup} iterations."
+
+
+def _follow_mirroring(content: Content, parsed: Content) -> None:
+    """Predict without mirroring along axes that training, with the augmentation set by hand, never mirrors."""
+    entries, section = content["training"]["augmentation"], content["prediction"]
+    if not isinstance(entries, list) or not _sets(parsed, "training.augmentation"):
+        return
+    mirrors = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") == "mirror"]
+    trained = {axis for entry in mirrors for axis in entry.get("axes", ())}
+    kept = [axis for axis in section["mirror_axes"] if axis in trained]
+    if kept != section["mirror_axes"] and not _sets(parsed, "prediction.mirror_axes"):
+        section["mirror_axes"] = kept
+        reason = "A network that never saw mirrored images segments them badly, so only these axes are mirrored."
+        content["rationale"]["prediction.mirror_axes"] = reason
 
 
 def _shorten_optimizer(content: Content, plan: Plan) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,7 +40,7 @@ from autoseg.train.exclusion import hold_folder
 from autoseg.train.interruption import catch_signals
 from autoseg.train.loader import Batch, CaseCache, open_pool
 from autoseg.train.log import EpochReport, IterationReport, OnEvent, Phase, TrainingLog, make_record
-from autoseg.train.optimization import learning_rate, set_learning_rate
+from autoseg.train.optimization import count_drops, learning_rate, set_learning_rate
 from autoseg.train.scores import count_voxels, pseudo_dice
 from autoseg.train.setup import Batches, Setup, make_batches, make_setup, move_batch
 from autoseg.train.state import (
@@ -172,13 +173,15 @@ def run_training(state: TrainState, setup: Setup, batches: Batches) -> tuple[flo
     section = setup.plan.training
     iterations = section.iterations_per_epoch
     loss, waiting = torch.zeros((), device=setup.device), 0.0
+    drops = count_drops(section.schedule, [_judged_loss(record) for record in state.history], section.epochs)
     state.network.train()
     for iteration in range(iterations):
         setup.stop.check(state.epoch)
         batch, seconds = _next_batch(batches.training)
         waiting += seconds
         count = state.epoch * iterations + iteration
-        rate = learning_rate(section.schedule, section.optimizer.learning_rate, count, section.epochs * iterations)
+        base, total = section.optimizer.learning_rate, section.epochs * iterations
+        rate = learning_rate(section.schedule, base, count, total, drops=drops)
         set_learning_rate(state.optimizer, rate)
         loss += train_step(state, setup, batch)
         _report_iteration("training", iteration, iterations, state, setup)
@@ -260,6 +263,12 @@ def _next_batch(stream: Iterator[Batch]) -> tuple[Batch, float]:
     started = time.perf_counter()
     batch = next(stream)
     return batch, time.perf_counter() - started
+
+
+def _judged_loss(record: dict[str, Any]) -> float:
+    """Return the loss of an epoch that a schedule looks at."""
+    loss = record["validation_loss"]
+    return float(record["train_loss"] if loss is None else loss)
 
 
 def _report_iteration(phase: Phase, iteration: int, iterations: int, state: TrainState, setup: Setup) -> None:

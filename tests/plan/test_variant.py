@@ -48,6 +48,32 @@ def test_augmentations_can_be_listed_by_name(plan: Plan) -> None:
     assert make_variant(plan, "v", ["training.augmentation=[]"]).training.augmentation == ()
 
 
+def test_without_training_on_mirrored_images_none_are_predicted(plan: Plan) -> None:
+    assert plan.prediction.mirror_axes == (0, 1, 2)
+    for chosen, axes in (("[]", ()), ('[{"name": "mirror", "axes": [2], "probability": 0.5}]', (2,))):
+        variant = make_variant(plan, "v", [f"training.augmentation={chosen}"])
+        assert variant.prediction.mirror_axes == axes
+        assert "mirrored" in variant.rationale["prediction.mirror_axes"]
+    by_hand = make_variant(plan, "v", ["training.augmentation=[]", "prediction.mirror_axes=[1]"])
+    assert by_hand.prediction.mirror_axes == (1,)
+
+
+@pytest.mark.parametrize("name", ["poly", "cosine", "step", "plateau", "cyclic", "one_cycle"])
+def test_every_schedule_brings_its_defaults(plan: Plan, name: str) -> None:
+    schedule = make_variant(plan, "v", [f"training.schedule.name={name}"]).training.schedule
+    assert schedule == type(schedule)()
+    assert schedule.name == name
+
+
+def test_weights_of_classes_are_named_as_the_outputs(plan: Plan) -> None:
+    name = plan.dataset.label_scheme.output_names[1]
+    variant = make_variant(plan, "v", [f'training.class_weights={{"{name}": 2.5}}'])
+    assert variant.training.class_weights == {name: 2.5}
+    for weights, message in (('{"backgruond": 2}', "background"), ('{"background": -1}', "finite")):
+        with pytest.raises(DocumentError, match=message):
+            make_variant(plan, "v", [f"training.class_weights={weights}"])
+
+
 def test_another_patch_size_derives_the_network_again(plan: Plan) -> None:
     variant = make_variant(plan, "v", ["training.patch_size=[16,64,64]"])
     assert variant.training.patch_size == (16, 64, 64)

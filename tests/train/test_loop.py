@@ -242,6 +242,15 @@ def test_the_learning_rate_decays_each_iteration(make_plan: MakePlan, train: Tra
     assert [record["learning_rate"] for record in records] == pytest.approx(expected)
 
 
+def test_a_plateau_lowers_the_learning_rate(make_plan: MakePlan, train: Train, read_metrics: ReadMetrics) -> None:
+    """A threshold that no epoch passes: after a patience of one epoch each second one drops."""
+    schedule = {"name": "plateau", "factor": 0.5, "patience": 0.1, "smoothing": 0.0, "threshold": 1e6, "least": 0.01,
+                "warmup_iterations": 0}  # fmt: skip
+    records = read_metrics(train(make_plan(epochs=6, schedule=schedule)))
+    expected = [0.01 * factor for factor in (1, 1, 1, 0.5, 0.5, 0.25)]
+    assert [record["learning_rate"] for record in records] == pytest.approx(expected)
+
+
 def test_a_loss_that_is_not_finite_at_once(make_plan: MakePlan, train: Train, run_folder: Path) -> None:
     plan = make_plan(optimizer={"name": "sgd", "learning_rate": 1e30}, gradient_clip=None)
     with pytest.raises(TrainingError) as caught:
