@@ -22,7 +22,7 @@ from autoseg.predict.predictor import predict_cases
 from autoseg.preprocess.store import CaseStore, preprocessing_digest
 from autoseg.train.ahead import AugmentDevice
 from autoseg.train.loop import train_fold
-from autoseg.train.state import load_network, read_epoch
+from autoseg.train.state import load_network, read_progress
 
 OnCase = Callable[..., None]
 
@@ -181,11 +181,12 @@ def _finished_folds(workspace: Workspace, dataset: str, plan_name: str, trained:
     finished, unfinished = [], []
     for fold in trained:
         folder = workspace.fold(dataset, plan_name, fold)
-        epochs, wanted = read_epoch(folder), read_document(folder / "plan.json", Plan).training.epochs
-        if epochs >= wanted:
+        plan = read_document(folder / "plan.json", Plan)
+        epochs, done = read_progress(folder, plan)
+        if done:
             finished.append(fold)
         else:
-            unfinished.append(f"fold {fold}: {epochs} of {wanted} epochs")
+            unfinished.append(f"fold {fold}: {epochs} of {plan.training.epochs} epochs")
     if not finished:
         raise PlanError(
             f"-a {plan_name}: no fold is trained to its end ({', '.join(unfinished)}); go on with autoseg_train "

@@ -180,6 +180,12 @@ def stream_batches(
                     job.cancel()
 
 
+def name_cases(request: BatchRequest, sampling: Sampling) -> list[str]:
+    """Return the case that each sample of a batch is read from."""
+    numbers = range(sampling.batch_size)
+    return [draw_case(sampling.cases, _make_rng(request, sample, sampling)) for sample in numbers]
+
+
 @dataclass(frozen=True)
 class _PendingBatch:
     """A batch whose tensors the threads are filling, and the augmented one if they augment it too."""
@@ -228,11 +234,15 @@ def _draw_augmentation(
     return parameters, sampling.pipeline.source_sizes(parameters, shape)
 
 
+def _make_rng(request: BatchRequest, sample: int, sampling: Sampling) -> np.random.Generator:
+    return make_generator(sampling.seed, sampling.purpose, request.epoch, request.iteration, sample, sampling.rank)
+
+
 def _read_sample(
     request: BatchRequest, sample: int, size: Voxel, sampling: Sampling, cache: CaseCache, batch: Batch
 ) -> None:
     """Read a box of ``size`` into the middle of the sample's place in the batch, whose rim stays empty."""
-    rng = make_generator(sampling.seed, sampling.purpose, request.epoch, request.iteration, sample, sampling.rank)
+    rng = _make_rng(request, sample, sampling)
     forced = is_forced(sample, sampling.batch_size, sampling.foreground_oversampling)
     case = draw_case(sampling.cases, rng)
     try:

@@ -41,6 +41,7 @@ class EpochReport:
         seconds: wall time of the epoch. seconds_waiting: the part of it spent waiting for data.
         seconds_left: estimate for the epochs that remain.
         peak_memory_gb: largest device memory allocated, in 10^9 bytes; None on a CPU.
+        left_out: what is to be said of steps that were not finite and not taken; empty without any.
     """
 
     epoch: int
@@ -55,6 +56,7 @@ class EpochReport:
     seconds_waiting: float
     seconds_left: float
     peak_memory_gb: float | None
+    left_out: str = ""
 
 
 Event = IterationReport | EpochReport
@@ -89,6 +91,8 @@ def describe_epoch(report: EpochReport) -> str:
     ]
     if report.peak_memory_gb is not None:
         parts.append(f"memory {report.peak_memory_gb:.1f} GB")
+    if report.left_out:
+        parts.append(report.left_out)
     return "  ".join(parts)
 
 

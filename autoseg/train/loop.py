@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from autoseg.data.splits import Fold
 from autoseg.documents import write_document
@@ -29,13 +29,13 @@ from autoseg.train.ahead import (
     time_iterations,
 )
 from autoseg.train.device import (
-    DTYPES,
     RunRecord,
     cudnn_settings,
     make_run_record,
     peak_memory_gb,
     reset_peak_memory,
 )
+from autoseg.train.diagnosis import keep_batch
 from autoseg.train.exclusion import hold_folder
 from autoseg.train.interruption import catch_signals
 from autoseg.train.loader import Batch, CaseCache, open_pool
@@ -46,7 +46,9 @@ from autoseg.train.setup import Batches, Setup, make_batches, make_setup, move_b
 from autoseg.train.state import (
     Checkpoint,
     TrainState,
+    is_finished,
     make_state,
+    mean_dice,
     read_last,
     restore_state,
     save_best,
@@ -55,6 +57,7 @@ from autoseg.train.state import (
     training_digest,
     update_best,
 )
+from autoseg.train.step import compute_logits, train_step
 
 
 def train_fold(
@@ -81,7 +84,7 @@ def train_fold(
     _check_cases(fold, store)
     with hold_folder(run_folder), catch_signals() as stop:
         checkpoint, problems = open_run(run_folder, plan)
-        if checkpoint is not None and checkpoint["epoch"] >= plan.training.epochs:
+        if checkpoint is not None and is_finished(plan, checkpoint["history"]):
             return
         with cudnn_settings(device), open_pool(num_workers) as pool:
             setup = make_setup(plan, device, on_event, stop)
@@ -119,8 +122,8 @@ def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Pa
     """Run the epochs that remain; their files are written in an order in which a kill between two loses nothing."""
     checkpoints, digest = run_folder / "checkpoints", training_digest(setup.plan)
     try:
-        while state.epoch < setup.plan.training.epochs:
-            report = run_epoch(state, setup, batches)
+        while not is_finished(setup.plan, state.history):
+            report = run_epoch(state, setup, batches, run_folder)
             if report.best:
                 save_best(state, checkpoints, digest)
             log.write_epoch(report)
@@ -131,10 +134,11 @@ def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Pa
         with suppress(OSError):  # a full disk ended the training, and the log would only say so once more
             log.write(str(error) or "interrupted")
         raise
-    log.write("finished")
+    early = state.epoch < setup.plan.training.epochs
+    log.write(f"finished{', since the validation Dice rose no more' if early else ''}")
 
 
-def run_epoch(state: TrainState, setup: Setup, batches: Batches) -> EpochReport:
+def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Path) -> EpochReport:
     """Train and validate for one epoch, count it in ``state``, and report it.
 
     Raises:
@@ -143,11 +147,12 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches) -> EpochReport:
     started = time.perf_counter()
     reset_peak_memory(setup.device)
     with seeded_epoch(setup.plan.training.seed, state.epoch, setup.device):
-        train_loss, waiting_to_train = run_training(state, setup, batches)
+        train_loss, left_out, waiting_to_train = run_training(state, setup, batches)
+        kept = keep_batch(batches.remake, state.epoch, left_out[0], run_folder / "logs") if left_out else ""
+        _check_training(train_loss, left_out, kept, state.epoch, setup)
         validation_loss, dice, waiting_to_validate = run_validation(state, setup, batches)
-    _check_finite(train_loss, validation_loss, state.epoch, setup)
-    defined = [value for value in dice.values() if value is not None]
-    mean_dice = sum(defined) / len(defined) if defined else None
+    _check_validation(validation_loss, state.epoch, setup)
+    average = mean_dice(dice)
     seconds = time.perf_counter() - started
     state.epoch += 1
     report = EpochReport(
@@ -156,55 +161,42 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches) -> EpochReport:
         train_loss=train_loss,
         validation_loss=validation_loss,
         validation_dice=dice,
-        mean_dice=mean_dice,
-        best=update_best(state, mean_dice),
+        mean_dice=average,
+        best=update_best(state, average),
         learning_rate=state.optimizer.param_groups[0]["lr"],
         seconds=seconds,
         seconds_waiting=waiting_to_train + waiting_to_validate,
         seconds_left=_estimate_seconds_left(seconds, state, setup),
         peak_memory_gb=peak_memory_gb(setup.device),
+        left_out=f"{len(left_out)} steps left out, the first in iteration {left_out[0] + 1}; {kept}" if kept else "",
     )
     state.history.append(make_record(report))
     return report
 
 
-def run_training(state: TrainState, setup: Setup, batches: Batches) -> tuple[float, float]:
-    """Train for the iterations of one epoch; return the mean loss and the seconds spent waiting for data."""
+def run_training(state: TrainState, setup: Setup, batches: Batches) -> tuple[float, list[int], float]:
+    """Train for the iterations of one epoch.
+
+    Returns:
+        the mean loss of the steps that were finite, NaN if none was; the iterations (from 0) of those that were not;
+        the seconds spent waiting for data.
+    """
     section = setup.plan.training
-    iterations = section.iterations_per_epoch
-    loss, waiting = torch.zeros((), device=setup.device), 0.0
+    iterations, waiting = section.iterations_per_epoch, Stopwatch()
+    losses = torch.zeros(iterations, device=setup.device)
+    finite = torch.ones(iterations, dtype=torch.bool, device=setup.device)
     drops = count_drops(section.schedule, [_judged_loss(record) for record in state.history], section.epochs)
     state.network.train()
     for iteration in range(iterations):
         setup.stop.check(state.epoch)
-        batch, seconds = _next_batch(batches.training)
-        waiting += seconds
         count = state.epoch * iterations + iteration
         base, total = section.optimizer.learning_rate, section.epochs * iterations
-        rate = learning_rate(section.schedule, base, count, total, drops=drops)
-        set_learning_rate(state.optimizer, rate)
-        loss += train_step(state, setup, batch)
+        set_learning_rate(state.optimizer, learning_rate(section.schedule, base, count, total, drops=drops))
+        group = (waiting.take(batches.training) for _ in range(section.gradient_accumulation))
+        losses[iteration], finite[iteration] = train_step(state, setup, group, count)
         _report_iteration("training", iteration, iterations, state, setup)
-    return loss.item() / iterations, waiting  # reading the loss waits for the device, so once an epoch
-
-
-def train_step(state: TrainState, setup: Setup, batch: Batch) -> torch.Tensor:
-    """Take one step of the optimiser; return the loss on the device, without waiting for it."""
-    images, classes = move_batch(batch, setup)
-    state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, whose activations need the memory
-    logits = _compute_logits(state.network, images, setup)
-    loss: torch.Tensor = setup.loss(logits, classes)
-    _scale(loss, state).backward()  # type: ignore[no-untyped-call]
-    if setup.plan.training.gradient_clip is not None:
-        if state.scaler is not None:
-            state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.network.parameters(), setup.plan.training.gradient_clip)
-    if state.scaler is None:
-        state.optimizer.step()
-    else:
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-    return loss.detach()
+    known = finite.cpu()  # waits for the device, so once an epoch
+    return losses.cpu()[known].mean().item(), (~known).nonzero().flatten().tolist(), waiting.seconds
 
 
 @torch.no_grad()
@@ -214,31 +206,18 @@ def run_validation(
     """Return the mean loss, the pseudo Dice of each region, and the seconds spent waiting for data."""
     iterations = batches.num_validation
     overlapping = setup.plan.dataset.label_scheme.overlapping
-    loss, waiting = torch.zeros((), device=setup.device), 0.0
+    loss, waiting = torch.zeros((), device=setup.device), Stopwatch()
+    network = state.predicting.eval()
     counts = torch.zeros((len(setup.membership), 3), dtype=torch.int64, device=setup.device)
-    state.network.eval()
     for iteration in range(iterations):
         setup.stop.check(state.epoch)
-        batch, seconds = _next_batch(batches.validation)
-        waiting += seconds
-        images, classes = move_batch(batch, setup)
-        logits = _compute_logits(state.network, images, setup)
+        images, classes = move_batch(waiting.take(batches.validation), setup)
+        logits = compute_logits(network, images, setup)
         loss += setup.loss(logits, classes)
         counts += count_voxels(logits[0], classes, setup.membership, overlapping=overlapping)
         _report_iteration("validation", iteration, iterations, state, setup)
     dice = dict(zip(setup.plan.dataset.regions, pseudo_dice(counts)))
-    return loss.item() / iterations if iterations else None, dice, waiting
-
-
-def _compute_logits(network: nn.Module, images: torch.Tensor, setup: Setup) -> list[torch.Tensor]:
-    """Return the network's logits, finest first, in float32 for the loss."""
-    with torch.autocast(setup.device.type, dtype=DTYPES[setup.precision], enabled=setup.precision != "fp32"):
-        logits: list[torch.Tensor] = network(images)
-    return [stage.float() for stage in logits]
-
-
-def _scale(loss: torch.Tensor, state: TrainState) -> torch.Tensor:
-    return loss if state.scaler is None else state.scaler.scale(loss)
+    return loss.item() / iterations if iterations else None, dice, waiting.seconds
 
 
 def _time_place(
@@ -248,7 +227,7 @@ def _time_place(
 
     def step(batch: Batch) -> None:
         images, classes = move_batch(batch, setup)
-        setup.loss(_compute_logits(state.network, images, setup), classes).backward()
+        setup.loss(compute_logits(state.network, images, setup), classes).backward()
         state.network.zero_grad(set_to_none=True)
 
     with (
@@ -259,10 +238,18 @@ def _time_place(
         return time_iterations(batches, step, setup.device)
 
 
-def _next_batch(stream: Iterator[Batch]) -> tuple[Batch, float]:
-    started = time.perf_counter()
-    batch = next(stream)
-    return batch, time.perf_counter() - started
+@dataclass
+class Stopwatch:
+    """How long was waited for batches."""
+
+    seconds: float = 0.0
+
+    def take(self, stream: Iterator[Batch]) -> Batch:
+        """Return the next batch."""
+        started = time.perf_counter()
+        batch = next(stream)
+        self.seconds += time.perf_counter() - started
+        return batch
 
 
 def _judged_loss(record: dict[str, Any]) -> float:
@@ -292,16 +279,29 @@ def _check_cases(fold: Fold, store: CaseStore) -> None:
         raise TrainingError(f"{store.folder}: {count} are not preprocessed, e.g. {missing[0]}; run autoseg_plan")
 
 
-def _check_finite(train_loss: float, validation_loss: float | None, epoch: int, setup: Setup) -> None:
-    for kind, loss in (("training", train_loss), ("validation", validation_loss)):
-        if loss is not None and not math.isfinite(loss):
-            rate = setup.plan.training.optimizer.learning_rate
-            kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
-            raise TrainingError(
-                f"{setup.plan.name}: the {kind} loss of epoch {epoch + 1} is {loss} (learning rate {rate:g}, "
-                f"{setup.precision}); {kept}; make a variant with a lower "
-                f"training.optimizer.learning_rate, a training.gradient_clip, or training.precision=fp32"
-            )
+def _check_training(train_loss: float, left_out: list[int], kept: str, epoch: int, setup: Setup) -> None:
+    """Refuse steps that were not finite, if the plan does not leave them out, or if all of an epoch's were so."""
+    iterations = setup.plan.training.iterations_per_epoch
+    if not left_out or setup.plan.training.on_nan == "skip" and len(left_out) < iterations:
+        return
+    what = f"the training loss or its gradient is not finite in iteration {left_out[0] + 1} of epoch {epoch + 1}"
+    more = ", training.on_nan=skip" if setup.plan.training.on_nan == "stop" else ""
+    raise TrainingError(f"{what}; {kept}; {_advise(epoch, setup, more)}")
+
+
+def _check_validation(loss: float | None, epoch: int, setup: Setup) -> None:
+    if loss is not None and not math.isfinite(loss):
+        what = f"the validation loss of epoch {epoch + 1} is {loss}"
+        raise TrainingError(f"{what}; {_advise(epoch, setup)}")
+
+
+def _advise(epoch: int, setup: Setup, more: str = "") -> str:
+    rate = setup.plan.training.optimizer.learning_rate
+    kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
+    return (
+        f"learning rate {rate:g}, {setup.precision}; {kept}; make a variant of {setup.plan.name} with a lower "
+        f"training.optimizer.learning_rate, a training.gradient_clip{more}, or training.precision=fp32"
+    )
 
 
 def _log_start(

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +15,9 @@ from autoseg.losses._deep_supervision import build_loss
 from autoseg.plan.plan import Plan
 from autoseg.train.ahead import Place, stay_ahead
 from autoseg.train.device import Precision, choose_memory_format, choose_precision
+from autoseg.train.diagnosis import Remake
 from autoseg.train.interruption import StopFlag
-from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, stream_batches
+from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, name_cases, stream_batches
 from autoseg.train.log import OnEvent
 
 
@@ -44,11 +46,17 @@ class Setup:
 
 @dataclass(frozen=True)
 class Batches:
-    """The two streams of batches, and how many validation batches an epoch has: none without validation cases."""
+    """The two streams of batches.
+
+    Attributes:
+        num_validation: how many validation batches an epoch has: none without validation cases.
+        remake: makes the batch of an epoch and an iteration of training again.
+    """
 
     training: Generator[Batch, None, None]
     validation: Generator[Batch, None, None]
     num_validation: int
+    remake: Remake
 
 
 def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFlag) -> Setup:
@@ -100,14 +108,31 @@ def make_batches(
     )
     validation = replace(training, cases=fold.validation, purpose="validation", pipeline=None)
     pinned = setup.device.type == "cuda"
-    to_train = (BatchRequest(*key) for key in product(epochs, range(section.iterations_per_epoch)))
+    batches = section.iterations_per_epoch * section.gradient_accumulation
+    to_train = (BatchRequest(*key) for key in product(epochs, range(batches)))
     to_validate = (BatchRequest(0, iteration) for _, iteration in product(epochs, range(num_validation)))
     streams = (
         stream_batches(*stream, cache, pool, pin_memory=pinned)
         for stream in ((to_train, training), (to_validate, validation))
     )
     train, validate = (stay_ahead(one, lambda it: Batch(*move_batch(it, setup), None), setup.device) for one in streams)
-    return Batches(train, validate, num_validation)
+
+    def remake(epoch: int, iteration: int) -> dict[str, Any]:
+        return _remake(setup, epoch, iteration, replace(training, augmented=False), cache, pool)
+
+    return Batches(train, validate, num_validation, remake)
+
+
+def _remake(
+    setup: Setup, epoch: int, iteration: int, sampling: Sampling, cache: CaseCache, pool: ThreadPoolExecutor
+) -> dict[str, Any]:
+    """Return what a step saw, on the CPU: images (B, C, Z, Y, X), classes (B, Z, Y, X), and whose they are."""
+    count = setup.plan.training.gradient_accumulation
+    requests = [BatchRequest(epoch, iteration * count + part) for part in range(count)]
+    parts = [move_batch(batch, setup) for batch in stream_batches(requests, sampling, cache, pool)]
+    images, classes = (torch.cat(tensors).cpu() for tensors in zip(*parts))
+    cases = [case for request in requests for case in name_cases(request, sampling)]
+    return {"epoch": epoch + 1, "iteration": iteration + 1, "cases": cases, "images": images, "classes": classes}
 
 
 def move_batch(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,8 +4,10 @@ A checkpoint stands for a number of finished epochs. It holds no state of any ra
 seeds what it uses from the plan's seed and its own number (see patches.py).
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +40,8 @@ class TrainState:
     """What changes while training.
 
     Attributes:
+        network: what is trained.
+        averaged: the exponential moving average of its weights, if the plan wants one, else None.
         scaler: scales the loss in fp16, else None.
         epoch: number of finished epochs.
         average_dice: exponential moving average of the epochs' mean pseudo Dice, None before the first defined one.
@@ -48,10 +52,16 @@ class TrainState:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None
+    averaged: nn.Module | None = None
     epoch: int = 0
     average_dice: float | None = None
     best_dice: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def predicting(self) -> nn.Module:
+        """The network that is validated, kept as the result, and predicted with."""
+        return self.network if self.averaged is None else self.averaged
 
 
 class _TrainedBy(Document):
@@ -88,7 +98,8 @@ def make_state(plan: Plan, device: torch.device, *, scaled: bool) -> TrainState:
     """Return the state before the first epoch; ``scaled`` says whether the loss is scaled, as fp16 needs."""
     network = place_network(build_network(plan), device)
     optimizer = build_optimizer(plan.training.optimizer, network.parameters())
-    return TrainState(network, optimizer, torch.amp.GradScaler(device.type) if scaled else None)
+    averaged = None if plan.training.ema_decay is None else deepcopy(network).requires_grad_(False)
+    return TrainState(network, optimizer, torch.amp.GradScaler(device.type) if scaled else None, averaged)
 
 
 def update_best(state: TrainState, dice: float | None) -> bool:
@@ -96,15 +107,45 @@ def update_best(state: TrainState, dice: float | None) -> bool:
 
     Without any defined Dice yet (no validation case shows foreground) the latest epoch counts as the best.
     """
-    if dice is not None:
-        previous = dice if state.average_dice is None else state.average_dice
-        state.average_dice = EMA_WEIGHT * previous + (1 - EMA_WEIGHT) * dice
+    before = state.best_dice
+    state.average_dice = average_dice(state.average_dice, dice)
     if state.average_dice is None:
         return True
-    if state.best_dice is not None and (dice is None or state.average_dice <= state.best_dice):
+    if before is not None and (dice is None or state.average_dice <= before):
         return False
     state.best_dice = state.average_dice
     return True
+
+
+def average_dice(average: float | None, dice: float | None) -> float | None:
+    """Return the moving average after an epoch's mean pseudo Dice; one that is undefined changes nothing."""
+    if dice is None:
+        return average
+    return EMA_WEIGHT * (dice if average is None else average) + (1 - EMA_WEIGHT) * dice
+
+
+def is_finished(plan: Plan, history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a training has run all its epochs, or the plan's ``early_stopping`` ends it before."""
+    patience = plan.training.early_stopping
+    if len(history) >= plan.training.epochs:
+        return True
+    return patience is not None and count_epochs_since_best(history) >= patience
+
+
+def count_epochs_since_best(history: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number of epochs since the moving average of the mean pseudo Dice was highest."""
+    average, best, since = None, -math.inf, 0
+    for record in history:
+        average = average_dice(average, mean_dice(record["validation_dice"]))
+        better = average is not None and average > best
+        best, since = (average, 0) if better and average is not None else (best, since + 1)
+    return since
+
+
+def mean_dice(dice: Mapping[str, float | None]) -> float | None:
+    """Return the mean of the regions' defined Dice, or None."""
+    defined = [value for value in dice.values() if value is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 def save_last(state: TrainState, folder: Path, digest: str) -> None:
@@ -115,6 +156,7 @@ def save_last(state: TrainState, folder: Path, digest: str) -> None:
     """
     last, new = folder / "last.pt", folder / "last.new.pt"
     content = _describe(state, digest) | {
+        "trained": None if state.averaged is None else state.network.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "scaler": None if state.scaler is None else state.scaler.state_dict(),
         "average_dice": state.average_dice,
@@ -168,14 +210,14 @@ def read_checkpoint(path: Path, plan: Plan) -> Checkpoint:
     return checkpoint
 
 
-def read_epoch(run_folder: Path) -> int:
-    """Return the number of finished epochs of a run that has a last.pt.
+def read_progress(run_folder: Path, plan: Plan) -> tuple[int, bool]:
+    """Return the number of epochs of a run that has a last.pt, and whether it is finished.
 
     Raises:
         TrainingError: it is unreadable.
     """
-    epoch: int = _load(run_folder / "checkpoints" / "last.pt", _NETWORK)["epoch"]
-    return epoch
+    checkpoint = _load(run_folder / "checkpoints" / "last.pt", _RESUMABLE)
+    return checkpoint["epoch"], is_finished(plan, checkpoint["history"])
 
 
 def restore_state(state: TrainState, checkpoint: Checkpoint) -> None:
@@ -185,7 +227,9 @@ def restore_state(state: TrainState, checkpoint: Checkpoint) -> None:
         TrainingError: the network's code has changed since.
     """
     with _fitting(f"the checkpoint of epoch {checkpoint['epoch']}"):
-        state.network.load_state_dict(checkpoint["network"])
+        state.network.load_state_dict(checkpoint.get("trained") or checkpoint["network"])
+        if state.averaged is not None:
+            state.averaged.load_state_dict(checkpoint["network"])
         state.optimizer.load_state_dict(checkpoint["optimizer"])
     if state.scaler is not None and checkpoint["scaler"] is not None:
         state.scaler.load_state_dict(checkpoint["scaler"])
@@ -222,7 +266,7 @@ def seeded_epoch(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
 
 
 def _describe(state: TrainState, digest: str) -> Checkpoint:
-    return {"schema": SCHEMA, "plan_sha256": digest, "epoch": state.epoch, "network": state.network.state_dict()}
+    return {"schema": SCHEMA, "plan_sha256": digest, "epoch": state.epoch, "network": state.predicting.state_dict()}
 
 
 def _save(content: Checkpoint, path: Path) -> None:

@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from autoseg.cli import train
-from autoseg.train.state import read_epoch
+from autoseg.documents import read_document
+from autoseg.plan.plan import Plan
+from autoseg.train.state import read_progress
 
 RUN = Path("results") / "Phantom" / "tiny" / "fold_0"
 
@@ -98,7 +100,7 @@ def test_killed_at_any_moment_and_started_again(planned: Path, expected: dict[st
         time.sleep(rng.random() * (time.perf_counter() - started))
         status, _ = running.end(signal.SIGKILL)
         assert status == -signal.SIGKILL
-        kept = read_epoch(planned / RUN)
+        kept, _ = read_progress(planned / RUN, read_document(planned / RUN / "plan.json", Plan))
         assert epoch <= kept < 12
     partial = checkpoints / ".partial-abc-last.pt"
     partial.write_bytes(b"what a kill while writing leaves")

@@ -20,8 +20,8 @@ from autoseg.train.state import (
     build_network,
     load_network,
     make_state,
-    read_epoch,
     read_last,
+    read_progress,
     restore_state,
     save_best,
     save_last,
@@ -238,7 +238,7 @@ def test_a_network_whose_code_has_changed(state: TrainState, plan: Plan, tmp_pat
 
 def test_a_trained_network_is_loaded_to_predict(plan: Plan, train: Train) -> None:
     run_folder = train(plan)
-    assert read_epoch(run_folder) == 4
+    assert read_progress(run_folder, plan) == (4, True)
     for which in ("last", "best"):
         network = load_network(run_folder, plan, which=which, device=CPU)
         content = torch.load(run_folder / "checkpoints" / f"{which}.pt", weights_only=True)
