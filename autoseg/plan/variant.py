@@ -57,7 +57,7 @@ def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
     _follow_downsample(content, plan, parsed)
     _follow_grid(content, plan, parsed)
     _follow_length(content, plan, parsed)
-    _follow_mirroring(content, parsed)
+    _follow_mirroring(content, plan, parsed)
     variant = parse_document(json.dumps(content), Plan, where=f"plan {name}")
     return _with_estimate(variant, plan)
 
@@ -234,19 +234,19 @@ def _follow_length(content: Content, plan: Plan, parsed: Content) -> None:
             training["schedule"] = Poly(warmup_iterations=warmup).model_dump(mode="json")
             rationale["training.schedule"] = f"{reason}: polynomial decay after {warmup} warm-up iterations."
         if not _sets(parsed, "training.augmentation"):
-            _shorten_augmentation(training)
-            rationale["training.augmentation"] = (
-                f"{reason}, and to overfit; mirroring alone costs least and learns fastest."
-            )
+            _shorten_augmentation(training, total)
+            kept = "mirroring alone" if training["augmentation"] else "no augmentation"
+            rationale["training.augmentation"] = f"{reason}, and to overfit; {kept} learns fastest."
     elif not _sets(parsed, "training.schedule") and training["schedule"]["warmup_iterations"] > warmup:
         training["schedule"]["warmup_iterations"] = warmup
         rationale["training.schedule"] = f"{reason}: the warm-up was cut to {warmup} iterations."
 
 
-def _follow_mirroring(content: Content, parsed: Content) -> None:
-    """Predict without mirroring along axes that training, with the augmentation set by hand, never mirrors."""
+def _follow_mirroring(content: Content, plan: Plan, parsed: Content) -> None:
+    """Predict without mirroring along axes that training, whose augmentation was changed, never mirrors."""
     entries, section = content["training"]["augmentation"], content["prediction"]
-    if not isinstance(entries, list) or not _sets(parsed, "training.augmentation"):
+    before = [entry.model_dump(mode="json") for entry in plan.training.augmentation]
+    if not isinstance(entries, list) or entries == before:
         return
     mirrors = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") == "mirror"]
     trained = {axis for entry in mirrors for axis in entry.get("axes", ())}
@@ -269,10 +269,9 @@ def _shorten_optimizer(content: Content, plan: Plan) -> None:
         }  # fmt: skip
 
 
-def _shorten_augmentation(training: Content) -> None:
-    training["augmentation"] = [
-        entry for entry in training["augmentation"] if entry["name"] in rules.SHORT_AUGMENTATION
-    ]
+def _shorten_augmentation(training: Content, total: int) -> None:
+    kept = rules.SHORT_AUGMENTATION if total >= rules.BRIEF_ITERATIONS else ()
+    training["augmentation"] = [entry for entry in training["augmentation"] if entry["name"] in kept]
 
 
 def _with_estimate(variant: Plan, plan: Plan) -> Plan:

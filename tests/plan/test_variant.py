@@ -111,11 +111,13 @@ def test_a_short_training_gets_the_short_recipe(plan: Plan) -> None:
     training = variant.training
     assert (training.optimizer.name, training.optimizer.learning_rate) == ("adamw", 1e-3)
     assert (training.schedule.name, training.schedule.warmup_iterations) == ("poly", 10)
-    assert [entry.name for entry in training.augmentation] == ["mirror"]
+    assert (training.augmentation, variant.prediction.mirror_axes) == ((), ())
     for key in ("training.optimizer", "training.schedule", "training.augmentation"):
         assert "100 iterations" in variant.rationale[key]
-    longer = make_variant(plan, "v", ["training.epochs=39"]).training
-    assert (longer.optimizer.name, longer.schedule.warmup_iterations) == ("adamw", 20)
+    longer = make_variant(plan, "v", ["training.epochs=39"])
+    assert (longer.training.optimizer.name, longer.training.schedule.warmup_iterations) == ("adamw", 20)
+    assert [entry.name for entry in longer.training.augmentation] == ["mirror"]
+    assert longer.prediction.mirror_axes == (0, 1, 2)
 
 
 def test_the_short_recipe_yields_to_what_was_set(plan: Plan) -> None:
