@@ -29,7 +29,7 @@ def plan(
         typer.Option(
             "-a",
             "--architecture",
-            help="What to plan: an architecture, NAME_2d, NAME_lowres, or all; repeat for more. Default: four in 3-D.",
+            help="What to plan: an architecture, NAME_2d, _lowres or _cascade, or all; repeat. Default: four in 3-D.",
         ),
     ] = None,
     memory: Annotated[
