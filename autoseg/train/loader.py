@@ -111,8 +111,9 @@ class CaseCache:
         not be ignored: the network meets the same padding when it predicts a small image, and must call it background.
         """
         maps = classes if classes.ndim > len(box) else classes[None]
-        for target, (kind, open_array) in zip(maps, (("classes", self.store.classes), ("found", self.store.found))):
-            _fill(target, self._array(case, kind, open_array), box, OUTSIDE_CLASS)
+        _fill(maps[0], self._array(case, "classes", self.store.classes), box, OUTSIDE_CLASS)
+        for found in maps[1:]:
+            _fill(found, self._array(case, "found", self.store.found), box, OUTSIDE_CLASS)
         _fill(image, self._array(case, "image", self.store.image), box, 0)
 
     def _foreground(self, case: str) -> Mapping[int, NDArray[np.integer]]:
