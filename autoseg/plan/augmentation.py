@@ -107,12 +107,13 @@ def make_recipe(word: str, setting: Setting) -> list[Entry]:
 def adapt(entries: list[Entry], old: Setting, new: Setting) -> list[Entry]:
     """Return the augmentations of a plan whose setting has changed; what was set by hand stays.
 
-    Those for what a previous stage found cannot stay without one.
+    Those for what a previous stage found go with it.
     """
     for word in RECIPES:
         if entries == make_recipe(word, old):
             return make_recipe(word, new)
-    return [_adapt_entry(entry, old, new) for entry in entries if new.num_found or not _is_for_cascades(entry)]
+    is_gone = old.num_found > 0 and new.num_found == 0
+    return [_adapt_entry(entry, old, new) for entry in entries if not (is_gone and _is_for_cascades(entry))]
 
 
 def rotation_degrees(setting: Setting) -> tuple[float, float, float]:

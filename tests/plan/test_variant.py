@@ -158,3 +158,31 @@ def test_a_network_that_cannot_take_the_patch_is_refused(make_fingerprint: Any) 
     plan = make_plan("unetr", make_fingerprint())
     with pytest.raises(PlanError, match="cannot be run at patch size"):
         make_variant(plan, "v", ["network.config.patch_size=[32,32,32]"])
+
+
+def test_a_previous_stage_brings_its_channels_and_augmentations_and_takes_them_away_again(plan: Plan) -> None:
+    cascade = make_variant(plan, "cascade", ["previous_stage=nnunet_lowres"])
+    assert (cascade.previous_stage, cascade.num_previous_classes) == ("nnunet_lowres", 2)
+    assert cascade.estimate.parameters > plan.estimate.parameters and cascade.network == plan.network
+    names = [entry.name for entry in cascade.training.augmentation]
+    assert names[-2:] == ["previous_morphology", "previous_component"]
+    assert cascade.training.augmentation[-1].parameters["num_labels"] == 2
+    back = make_variant(cascade, plan.name, ["previous_stage=null"])
+    assert (back.training, back.estimate, back.previous_stage) == (plan.training, plan.estimate, None)
+    strong = make_variant(plan, "v", ["previous_stage=x", "training.augmentation=da5"]).training.augmentation
+    assert strong[-1].name == "previous_component" and strong[-1].parameters["probability_label"] == 1.0
+    brief = make_variant(plan, "v", ["previous_stage=x", "training.epochs=2"])
+    assert [entry.name for entry in brief.training.augmentation] == ["mirror"]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["previous_stage=v"], "is the plan itself"),
+        (['training.augmentation=["mirror", "previous_component"]'], "previous_stage is null; leave it out"),
+        (["previous_stage=3"], "previous_stage: Input should be a valid string"),
+    ],
+)
+def test_impossible_previous_stages_are_refused(plan: Plan, assignments: list[str], message: str) -> None:
+    with pytest.raises(DocumentError, match=message):
+        make_variant(plan, "v", assignments)
