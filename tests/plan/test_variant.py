@@ -1,9 +1,11 @@
 """Variants: what is set, what follows, what is refused."""
 
+import json
 from typing import Any
 
 import pytest
 
+from autoseg.documents import parse_document, to_text
 from autoseg.errors import AutosegError, DocumentError, PlanError
 from autoseg.plan.plan import Plan
 from autoseg.plan.planner import make_plan
@@ -186,3 +188,12 @@ def test_a_previous_stage_brings_its_channels_and_augmentations_and_takes_them_a
 def test_impossible_previous_stages_are_refused(plan: Plan, assignments: list[str], message: str) -> None:
     with pytest.raises(DocumentError, match=message):
         make_variant(plan, "v", assignments)
+
+
+def test_a_region_that_is_written_as_no_label_cannot_be_read_back(plan: Plan) -> None:
+    content = json.loads(to_text(make_variant(plan, "v", ["previous_stage=x"])))
+    content["dataset"]["regions"] = {"both": {"labels": [1, 2], "value": 7}, "one": {"labels": [1], "value": 1}}
+    with pytest.raises(DocumentError, match=r"region 'both' is written as 7, which is no label.*\[0, 1, 2\]"):
+        parse_document(json.dumps(content), Plan, where="v")
+    content["dataset"]["regions"]["both"]["value"] = 2
+    assert parse_document(json.dumps(content), Plan, where="v").num_previous_classes == 2
