@@ -25,7 +25,7 @@ from autoseg.predict.cascade import find_classes
 from autoseg.predict.model import Member
 from autoseg.preprocess.case import PreprocessedCase, preprocess_case
 from autoseg.preprocess.found import is_found, save_found
-from autoseg.preprocess.store import CaseStore, preprocessing_digest
+from autoseg.preprocess.store import CaseStore, preprocessing_digest, remove_stale
 from autoseg.train.state import load_network, read_epoch, training_digest
 
 RECORD_FILE = "previous.json"
@@ -177,6 +177,7 @@ def segment_unseen(
     Raises:
         WorkspaceError: images have changed since they were preprocessed. VolumeError: an image cannot be used.
     """
+    remove_stale(first.folder)
     write_document(first.folder / RECORD_FILE, first.content)
     for fold, run in first.runs.items():
         own = [case for case in cases if first.fold_of[case.name] == fold]
@@ -210,7 +211,7 @@ def open_previous(plan: Plan, runs: Sequence[Path], device: torch.device) -> Mem
     records = [read_document(run / RECORD_FILE, FoundContent) for run in runs]
     if any(record.networks != records[0].networks for record in records):
         raise PlanError(f"{where}, but its folds {[r.name for r in runs]} were trained after different networks of it")
-    folders = {fold: runs[0].parents[1] / plan.previous_stage / f"fold_{fold}" for fold in records[0].networks}
+    folders = {fold: runs[0].absolute().parents[1] / plan.previous_stage / f"fold_{fold}" for fold in records[0].networks}
     if missing := [folder for folder in folders.values() if not (folder / "checkpoints" / "last.pt").is_file()]:
         raise PlanError(f"{where}, but {missing[0]} has no network; bring it there, or train both stages again")
     first = read_document(next(iter(folders.values())) / "plan.json", Plan)
