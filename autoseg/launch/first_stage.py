@@ -211,9 +211,8 @@ def open_previous(plan: Plan, runs: Sequence[Path], device: torch.device) -> Mem
     records = [read_document(run / RECORD_FILE, FoundContent) for run in runs]
     if any(record.networks != records[0].networks for record in records):
         raise PlanError(f"{where}, but its folds {[r.name for r in runs]} were trained after different networks of it")
-    folders = {
-        fold: runs[0].absolute().parents[1] / plan.previous_stage / f"fold_{fold}" for fold in records[0].networks
-    }
+    home = runs[0].absolute().parents[1] / plan.previous_stage
+    folders = {fold: home / f"fold_{fold}" for fold in records[0].networks}
     if missing := [folder for folder in folders.values() if not (folder / "checkpoints" / "last.pt").is_file()]:
         raise PlanError(f"{where}, but {missing[0]} has no network; bring it there, or train both stages again")
     first = read_document(next(iter(folders.values())) / "plan.json", Plan)

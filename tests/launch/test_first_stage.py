@@ -337,6 +337,18 @@ def test_both_stages_move_to_another_machine_in_two_archives(
     assert (other.fold(D, SECOND, 0) / RECORD_FILE).is_file()
 
 
+def test_second_stages_after_different_first_ones_do_not_segment_together(
+    cascade: Workspace, dataset: Dataset, done: FoldRun
+) -> None:
+    other = pretend(cascade, SECOND, 1, seed=4)
+    record = json.loads((done.folder / RECORD_FILE).read_text())
+    record["networks"]["0"] = "0" * 64
+    (other / RECORD_FILE).write_text(json.dumps(record))
+    with pytest.raises(PlanError, match=r"folds \['fold_0', 'fold_1'\] were trained after different networks of it"):
+        open_model(cascade, D, [SECOND], [], CPU)
+    assert open_model(cascade, D, [SECOND], [0], CPU)[0].members[0].previous is not None
+
+
 def test_weights_have_one_hash_whatever_holds_them(cascade: Workspace) -> None:
     plan = read_document(cascade.plan(D, FIRST), Plan)
     first, again, other = (
