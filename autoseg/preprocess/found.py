@@ -1,7 +1,7 @@
 """What a previous stage found in each case, on the preprocessed grid of the stage that sees it.
 
-A case is two files in a folder of its own: ``<case>.b2nd`` (classes) and ``<case>.json``, which is written last. The
-folder's name is a hash of all that the classes depend on beside the images, see launch/first_stage.py.
+A case is two files in a folder of its own: ``<case>.b2nd`` (classes) and ``<case>_found.json``, which is written last.
+The folder's name is a hash of all that the classes depend on beside the images, see launch/first_stage.py.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ class FoundCase(Document):
 
 def save_found(folder: Path, case: Case, fold: int, classes: NDArray[np.int16]) -> None:
     """Write what was found in a case; what stood there before is invalid from the first moment on."""
-    path = folder / f"{case.name}.json"
+    path = folder / f"{case.name}_found.json"
     path.unlink(missing_ok=True)
     write_array(folder / f"{case.name}.b2nd", classes)
     write_document(path, FoundCase(fold=fold, sources=describe_sources(case, None)))
@@ -44,7 +44,7 @@ def is_found(folder: Path, case: Case, fold: int) -> bool:
     if not (folder / f"{case.name}.b2nd").is_file():
         return False
     try:
-        known = read_document(folder / f"{case.name}.json", FoundCase)
+        known = read_document(folder / f"{case.name}_found.json", FoundCase)
     except DocumentError:
         return False
     return known == FoundCase(fold=fold, sources=describe_sources(case, None))
