@@ -32,7 +32,9 @@ from autoseg.augment import (
     transpose_axes,
 )
 from autoseg.augment._bumps import make_bumps
+from autoseg.augment._pipeline import join_previous
 from autoseg.data.labels import OUTSIDE_CLASS
+from autoseg.networks._previous import SecondStage
 
 pytest.importorskip("batchgeneratorsv2")
 
@@ -483,3 +485,28 @@ def import_component_removal(monkeypatch: pytest.MonkeyPatch) -> type:
     monkeypatch.setattr(helper, "label_with_component_sizes", label_with_component_sizes, raising=False)
     module = importlib.import_module("batchgeneratorsv2.transforms.nnunet.remove_connected_components")
     return module.RemoveRandomConnectedComponentFromOneHotEncodingTransform
+
+
+def test_what_was_found_is_moved_and_becomes_channels_as_in_nnunet() -> None:
+    """Spatial augmentation of both maps, then one-hot: by its transforms, and by those here."""
+    from batchgeneratorsv2.transforms.nnunet.seg_to_onehot import MoveSegAsOneHotToDataTransform
+
+    patch_size, angles, factors = (20, 24, 22), (0.3, -0.2, 0.4), (1.2, 1.2, 1.2)
+    shape = (1, 2, 28, 32, 30)
+    images, reference = make_smooth(shape, width=10) - 1, make_classes(shape)
+    found = make_classes(shape).flip(3)
+    transform = make_transform(patch_size, angles, factors)
+    parameters = transform.get_parameters(image=images[0])
+    moved = {
+        "image": transform._apply_to_image(images[0].clone(), **parameters),
+        "segmentation": transform._apply_to_segmentation(torch.cat([reference, found]), **parameters),
+    }
+    expected = MoveSegAsOneHotToDataTransform(1, [1, 2, 3]).apply(moved)
+    maps = torch.stack([reference, found], dim=1)
+    own = make_parameters(patch_size, angles, factors)
+    joined, classes = join_previous(*spatial.apply(images.clone(), maps, own))
+    channels = SecondStage(torch.nn.Identity(), 3)(joined)
+    assert channels.shape == (1, 5, *patch_size)
+    assert (channels[0, 2:] == expected["image"][2:]).all(0).float().mean() >= 0.9999
+    assert (classes == expected["segmentation"]).float().mean() >= 0.9999
+    assert (classes[0] != joined[0, 2]).any()
