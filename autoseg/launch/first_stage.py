@@ -146,9 +146,9 @@ def check_record(first: FirstStage, run_folder: Path) -> None:
         TrainingError: the message says what to do.
     """
     path = run_folder / RECORD_FILE
-    if not path.is_file() or not (run_folder / "checkpoints" / "last.pt").is_file():
+    if not (run_folder / "checkpoints" / "last.pt").is_file():
         return
-    if read_document(path, FoundContent) != first.content:
+    if not path.is_file() or read_document(path, FoundContent) != first.content:
         raise TrainingError(
             f"{run_folder}: was trained on what other networks of {first.plan.name} found than those there now; bring "
             f"these back, or delete {run_folder} to train the second stage again"

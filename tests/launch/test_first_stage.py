@@ -159,6 +159,11 @@ def test_a_first_stage_that_was_trained_again_is_noticed(cascade: Workspace, dat
     pretend(cascade, FIRST, 1, seed=77)
     message = refused(cascade, dataset, TrainingError)
     assert "was trained on what other networks of low found" in message and "delete" in message
+    record = run.folder / RECORD_FILE
+    known = record.read_text()
+    record.unlink()  # who cannot tell is not believed
+    assert "other networks of low" in refused(cascade, dataset, TrainingError)
+    record.write_text(known)
     with pytest.raises(PlanError, match=r"low/fold_1 was trained again since; train cascade again too"):
         open_model(cascade, D, [SECOND], [], CPU)
     shutil.rmtree(cascade.fold(D, SECOND, 0))
