@@ -12,6 +12,9 @@ import torch
 from autoseg.components import available_components, load_component
 from autoseg.documents import Document
 
+CASCADE_AUGMENTATIONS = ("previous_component", "previous_morphology")
+"""Those that change what a previous stage found, and nothing else; they are for second stages only."""
+
 Parameters = dict[str, torch.Tensor]
 """What one augmentation drew for a batch: named tensors whose first axis is the batch."""
 
@@ -30,7 +33,9 @@ class Augmentation(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return augmented images (B, C, Z, Y, X) float32 and classes (B, Z, Y, X) int16, on their device.
 
-        The parameters stay on the CPU. The inputs are contiguous and may be changed in place, and returned.
+        In the second stage of a cascade the classes are (B, 2, Z, Y, X): behind the reference's those that the
+        previous stage found; whatever moves voxels moves both. The parameters stay on the CPU. The inputs are
+        contiguous and may be changed in place, and returned.
         """
 
 

@@ -75,3 +75,8 @@ def draw_factors(limits: tuple[float, float], shape: tuple[int, ...], generator:
 def draw_integers(limits: tuple[int, int], shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Return int64 numbers of ``shape``, uniform between the limits, both included."""
     return torch.randint(limits[0], limits[1] + 1, shape, generator=generator)
+
+
+def draw_orders(batch: int, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Return for each sample the numbers from 0 to ``count`` - 1 in any order, all equally likely, (B, count)."""
+    return torch.rand((batch, count), generator=generator, dtype=torch.float64).argsort(1)

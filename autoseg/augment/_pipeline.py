@@ -75,13 +75,14 @@ class Pipeline:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (B, C, *patch) and classes (B, *patch) from boxes (B, C, *source) and (B, *source).
 
-        The inputs may be changed in place and returned. What lies outside becomes background at the end.
+        In a cascade the classes are (B, 2, *source), see ``join_previous``. The inputs may be changed in place and
+        returned. What lies outside becomes background at the end.
         """
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             for step, drawn in zip(self._steps, parameters):
                 images, classes = step.augmentation.apply(images, classes, drawn)
             images, classes = (crop_centre(part, tuple(patch_size)).contiguous() for part in (images, classes))
-            return images, classes.masked_fill_(classes == OUTSIDE_CLASS, 0)
+            return join_previous(images, classes.masked_fill_(classes == OUTSIDE_CLASS, 0))
 
     def apply_by_name(
         self, images: torch.Tensor, classes: torch.Tensor, parameters: BatchParameters, patch_size: Sequence[int]
@@ -115,6 +116,20 @@ class Pipeline:
             if not getattr(self._steps[index].augmentation, "COMMUTES_WITH_MIRRORING", False):
                 return None
         return None
+
+
+def join_previous(images: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make what a previous stage found the last channel of the images, if there is such a map.
+
+    So nothing that changes intensities ever sees it.
+
+    Args:
+        images: (B, C, Z, Y, X).
+        classes: (B, Z, Y, X); or (B, 2, Z, Y, X), the reference's and those that were found.
+    """
+    if classes.dim() == images.dim() - 1:
+        return images, classes
+    return torch.cat([images, classes[:, 1:2].to(images.dtype)], dim=1), classes[:, 0].contiguous()
 
 
 def _make_step(index: int, name: str, parameters: dict[str, Any]) -> _Step:

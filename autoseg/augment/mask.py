@@ -34,7 +34,8 @@ def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -
     """Set the masked channels to 0 where the classes say that it is outside."""
     masked = parameters["masked"]
     if masked.any():
-        outside = (classes == OUTSIDE_CLASS)[:, None]
+        reference = classes if classes.dim() == 4 else classes[:, 0]
+        outside = (reference == OUTSIDE_CLASS)[:, None]
         here = send(masked[:, :, None, None, None], images.device)
         images.masked_fill_(outside & here, 0)
     return images, classes

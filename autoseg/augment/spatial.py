@@ -132,8 +132,15 @@ def apply(images: torch.Tensor, classes: torch.Tensor, parameters: Parameters) -
         if len(rows):
             positions = make_positions({name: values[rows] for name, values in parameters.items()}, images)
             put_rows(results[0], rows, sample_images(take_rows(images, rows), positions))
-            put_rows(results[1], rows, sample_classes(take_rows(classes, rows), positions))
+            put_rows(results[1], rows, _sample_maps(take_rows(classes, rows), positions))
     return results[0], results[1]
+
+
+def _sample_maps(classes: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return classes (N, ..., Z, Y, X) at the positions, each map by a vote of its own."""
+    if classes.dim() == 4:
+        return sample_classes(classes, positions)
+    return torch.stack([sample_classes(part, positions) for part in classes.unbind(1)], dim=1)
 
 
 def make_positions(parameters: Parameters, source: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,7 @@ def plan(
         typer.Option(
             "-a",
             "--architecture",
-            help="What to plan: an architecture, NAME_2d, NAME_lowres, or all; repeat for more. Default: four in 3-D.",
+            help="What to plan: an architecture, NAME_2d, _lowres or _cascade, or all; repeat. Default: four in 3-D.",
         ),
     ] = None,
     memory: Annotated[
@@ -147,8 +147,10 @@ def _prepare(
         with progress_bar("preprocessing", total) as advance:
             preprocess(dataset, plans, place, num_workers=workers, on_case=advance)
     _print_written(dataset.name, plans, place, "fingerprint.json, splits.json, problems.json")
-    train = f"autoseg_train -d {dataset.name} -a {plans[0].name} -f 0"
-    out.print(f"next: {train if preprocess_too else f'autoseg_plan -d {dataset.name}'}")
+    first = plans[0].previous_stage
+    train = f"autoseg_train -d {dataset.name} -a {first or plans[0].name} -f 0"
+    later = f"   (and its other folds; then {plans[0].name})" if first else ""
+    out.print(f"next: {train + later if preprocess_too else f'autoseg_plan -d {dataset.name}'}", soft_wrap=True)
     return plans
 
 

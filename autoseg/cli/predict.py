@@ -70,7 +70,11 @@ def predict(
 
 
 def _announce(record: Any, num_cases: int, device: Any) -> None:
-    parts = [f"{p.name} (folds {', '.join(map(str, p.folds))}; weight {p.weight:.3g})" for p in record.plans]
+    parts = [
+        f"{f'{p.previous_stage}, then ' if p.previous_stage else ''}{p.name} "
+        f"(folds {', '.join(map(str, p.folds))}; weight {p.weight:.3g})"
+        for p in record.plans
+    ]
     steps = record.postprocessing.steps if record.postprocessing else ()
     after = "; then " + ", ".join(f"{step.action} of {step.region}" for step in steps) if steps else ""
     console().print(

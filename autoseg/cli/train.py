@@ -74,6 +74,8 @@ def _train_and_validate(this_run: "FoldRun", device: Any, workers: int, augment_
     from autoseg.launch.fold import validate
 
     out = console()
+    if this_run.first:
+        _find_unseen(this_run, device)
     with TrainingDisplay(out) as display:
         train_networks(
             this_run, device=device, num_workers=workers, augment_device=augment_device, on_event=display.show
@@ -82,6 +84,22 @@ def _train_and_validate(this_run: "FoldRun", device: Any, workers: int, augment_
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
     out.print(metrics_table(metrics.mean, f"validation, {len(metrics.cases)} cases"))
     out.print(f"wrote {this_run.folder}: checkpoints/, logs/, events/, validation/metrics.json", soft_wrap=True)
+
+
+def _find_unseen(this_run: "FoldRun", device: Any) -> None:
+    """Let the first stage segment, with a display of its own; the training then finds it done."""
+    from autoseg.launch.fold import find_unseen
+
+    if this_run.first:
+        name, cases = this_run.first.plan.name, this_run.cases
+        with progress_bar(f"segmenting with {name}", len(cases)) as advance:
+            find_unseen(this_run, device=device, on_case=advance)
+        console().print(
+            f"{name} has segmented the {len(cases)} cases, each by the fold that did not see it: "
+            f"{this_run.first.folder}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from autoseg.compare.settings import differing_settings
 from autoseg.errors import PlanError, nearest
 
-SECTIONS = ("dataset", "budget", "preprocessing", "network", "training", "prediction")
+SECTIONS = ("previous_stage", "dataset", "budget", "preprocessing", "network", "training", "prediction")
 SEED = "training.seed"
 SIZES = ("training.patch_size", "training.batch_size")
 THINGS: dict[str, tuple[str, ...]] = {

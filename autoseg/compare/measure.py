@@ -1,6 +1,6 @@
 """The numbers of the report: scores, costs, differences to the baseline, ranks. No conclusions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from statistics import fmean, median
 from typing import Any, Literal
@@ -148,10 +148,33 @@ def _summarize_plans(runs: Runs, table: Scores, metrics: Sequence[str]) -> tuple
             num_cases=int(table.scored[index].sum()),
             num_failed=int(table.failed[index].sum()),
             scores={region: {metric: found[plan, region, metric] for metric in metrics} for region in regions},
-            cost=_measure_cost(runs.finished(plan)),
+            cost=_cost_of_stages(runs, plan),
         )
         for index, plan in enumerate(runs.plans)
     )
+
+
+def _cost_of_stages(runs: Runs, plan: str) -> Cost:
+    """Return what a plan costs; of a cascade, both stages: see ``Cost``."""
+    own, first = _measure_cost(runs.finished(plan)), runs.first_stage(plan)
+    if first is None:
+        return own
+    other = _measure_cost(first) if first else None
+    added = {
+        name: _combine(sum, getattr(own, name), getattr(other, name, None))
+        for name in ("parameters", "training_seconds", "inference_seconds")
+    }
+    largest = {
+        name: _combine(max, getattr(own, name), getattr(other, name, None))
+        for name in ("memory_predicted_gb", "memory_measured_gb")
+    }
+    return own.model_copy(update=added | largest)
+
+
+def _combine(rule: Callable[[list[float]], float], *values: float | None) -> float | None:
+    """Return the sum or the like of the values; None if one is not known."""
+    known = [value for value in values if value is not None]
+    return rule(known) if len(known) == len(values) else None
 
 
 def _measure_cost(runs: Sequence[Run]) -> Cost:

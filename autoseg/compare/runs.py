@@ -56,11 +56,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """All runs of a dataset, ordered by plan and fold, and the plans that have none."""
+    """All runs of a dataset, ordered by plan and fold, and the plans that have none.
+
+    Attributes:
+        dataset: its name.
+        runs: what is compared.
+        untrained: names of plans without a run.
+        others: runs that are not compared; a cascade's first stage may be among them.
+    """
 
     dataset: str
     runs: tuple[Run, ...]
     untrained: tuple[str, ...] = ()
+    others: tuple[Run, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -93,6 +101,12 @@ class Runs:
         """Return the finished runs of a plan."""
         return tuple(run for run in self.runs if run.plan == plan and run.state == "finished")
 
+    def first_stage(self, plan: str) -> tuple[Run, ...] | None:
+        """Return the finished runs of a cascade's first stage; None for a plan without one."""
+        name = self.finished(plan)[0].document.get("previous_stage")
+        every = (*self.runs, *self.others)
+        return tuple(run for run in every if run.plan == name and run.state == "finished") if name else None
+
     def unfinished(self) -> tuple[Run, ...]:
         """Return the runs that do not count yet."""
         return tuple(run for run in self.runs if run.state != "finished")
@@ -115,7 +129,8 @@ def choose_plans(runs: Runs, plans: Sequence[str]) -> Runs:
             f"{nearest(unknown[0], runs.names)}"
         )
     chosen = tuple(run for name in dict.fromkeys(plans) for run in runs.runs if run.plan == name)
-    return replace(runs, runs=chosen) if plans else runs
+    left = tuple(run for run in runs.runs if run.plan not in plans)
+    return replace(runs, runs=chosen, others=(*runs.others, *left)) if plans else runs
 
 
 def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = (), *, empty: bool = False) -> Runs:
@@ -142,10 +157,13 @@ def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = (), *, 
     validation = _validation_cases(workspace.splits(dataset))
     chosen = list(dict.fromkeys(plans)) or list(folders)
     runs = [_read_run(name, fold, path, validation) for name in chosen for fold, path in folders[name]]
+    firsts = {str(run.document.get("previous_stage")) for run in runs} - set(chosen)
+    others = [_read_run(n, fold, path, validation) for n in sorted(firsts) for fold, path in folders.get(n, ())]
     runs += _absent_folds(runs)
     runs.sort(key=lambda run: (chosen.index(run.plan), str(run.fold).zfill(4)))
     made = sorted(path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in RESERVED_NAMES)
-    return Runs(dataset, tuple(runs), () if plans else tuple(name for name in made if name not in folders))
+    untrained = () if plans else tuple(name for name in made if name not in folders)
+    return Runs(dataset, tuple(runs), untrained, tuple(others))
 
 
 def _results(workspace: Workspace, dataset: str) -> Path:

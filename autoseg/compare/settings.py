@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SECTIONS = ("budget", "preprocessing", "network", "training", "prediction")
+SECTIONS = ("previous_stage", "budget", "preprocessing", "network", "training", "prediction")
 NAMED = "name"
 ABSENT = ""
 

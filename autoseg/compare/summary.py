@@ -65,6 +65,9 @@ MAIN_METRICS = ("dice", "surface_dice", "hausdorff_95")
 class Cost(Document):
     """What a plan costs; None where it is not known.
 
+    Of a cascade, both stages: parameters, training and inference are added (one fold of the first stage to one of the
+    second, as in a whole cross-validation), of memory the larger counts. Epochs and operations are the second stage's.
+
     Attributes:
         parameters: trained weights. flops_per_iteration: operations of one training iteration, as planned.
         epochs, iterations: trained, of the longest fold.

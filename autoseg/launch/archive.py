@@ -20,6 +20,8 @@ from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document, write_beside
 from autoseg.errors import AutosegError, PlanError, WorkspaceError
 from autoseg.evaluate.evaluate import Metrics
+from autoseg.launch.first_stage import RECORD_FILE as FIRST_STAGE_FILE
+from autoseg.launch.first_stage import FoundContent
 from autoseg.launch.fold import choose_folds
 from autoseg.launch.inference import POSTPROCESSING_FILE, results_of
 from autoseg.launch.segmenter import find_runs
@@ -27,7 +29,9 @@ from autoseg.plan.plan import Plan
 from autoseg.predict.postprocess import Postprocessing
 from autoseg.train.state import load_network, read_checkpoint
 
-MEMBERS = re.compile(r"fold_\d{1,3}/(plan\.json|checkpoints/last\.pt|validation/metrics\.json)|postprocessing\.json")
+MEMBERS = re.compile(
+    r"fold_\d{1,3}/(plan\.json|previous\.json|checkpoints/last\.pt|validation/metrics\.json)|postprocessing\.json"
+)
 LARGEST_BYTES = 32 * 10**9
 """Of all files of an archive, unpacked."""
 
@@ -83,6 +87,8 @@ def _pack_run(archive: zipfile.ZipFile, run: Path) -> None:
     checkpoint = read_checkpoint(run / "checkpoints" / "last.pt", plan)
     slim = {key: checkpoint[key] for key in ("schema", "plan_sha256", "epoch", "network")}
     archive.write(run / "plan.json", f"{run.name}/plan.json")
+    if plan.previous_stage:
+        archive.write(run / FIRST_STAGE_FILE, f"{run.name}/{FIRST_STAGE_FILE}")
     with archive.open(f"{run.name}/checkpoints/last.pt", "w", force_zip64=True) as file:
         torch.save(slim, file)
     if (run / "validation" / "metrics.json").is_file():
@@ -131,6 +137,8 @@ def _check(folder: Path) -> Plan:
         raise PlanError("the folds are of different plans")
     for run, plan in zip(runs, plans):
         load_network(run, plan, which="last", device=torch.device("cpu"))
+        if plan.previous_stage:
+            read_document(run / FIRST_STAGE_FILE, FoundContent)
         if (run / "validation" / "metrics.json").is_file():
             read_document(run / "validation" / "metrics.json", Metrics)
     if (folder / POSTPROCESSING_FILE).is_file():

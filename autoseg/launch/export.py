@@ -116,6 +116,11 @@ def export_model(
         raise WorkspaceError(f"-o {folder}: exists already; name a new folder")
     used = choose_folds(workspace, dataset, plan_name, folds)
     plan, networks = open_networks(workspace, dataset, plan_name, used, torch.device("cpu"))
+    if plan.previous_stage:
+        raise PlanError(
+            f"-a {plan_name}: is the second stage of a cascade after {plan.previous_stage}, and segment.py runs one "
+            f"stage only; pack both plans, each with -o FILE.zip, or export a plan of one stage"
+        )
     opened = _Networks(plan, tuple(used), tuple(Finest(network).eval() for network in networks))
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)

@@ -16,6 +16,13 @@ from autoseg.data.workspace import Workspace
 from autoseg.documents import format_json, read_document, write_document, write_text
 from autoseg.errors import PlanError, WorkspaceError
 from autoseg.evaluate.evaluate import Metrics, evaluate_folder
+from autoseg.launch.first_stage import (
+    FirstStage,
+    check_record,
+    open_first_stage,
+    open_previous,
+    segment_unseen,
+)
 from autoseg.plan.plan import Plan, read_plan
 from autoseg.predict.model import Member, Model
 from autoseg.predict.predictor import predict_cases
@@ -31,13 +38,18 @@ FOLD_FOLDER = re.compile(r"fold_(\d+)")
 
 @dataclass(frozen=True)
 class FoldRun:
-    """All that one fold's run needs, found and checked before anything long is started."""
+    """All that one fold's run needs, found and checked before anything long is started.
+
+    Attributes:
+        first: the first stage, if the plan is the second one of a cascade; ``store`` then has what that finds.
+    """
 
     dataset: Dataset
     plan: Plan
     fold: Fold
     store: CaseStore
     folder: Path
+    first: FirstStage | None = None
 
     @property
     def metrics_path(self) -> Path:
@@ -50,12 +62,18 @@ class FoldRun:
         by_name = {case.name: case for case in self.dataset.cases}
         return tuple(by_name[name] for name in self.fold.validation)
 
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """All raw cases of the fold."""
+        wanted = {*self.fold.train, *self.fold.validation}
+        return tuple(case for case in self.dataset.cases if case.name in wanted)
+
 
 def open_fold(workspace: Workspace, dataset: Dataset, plan_name: str, fold: int) -> FoldRun:
     """Find the plan, the fold and the preprocessed cases of one run.
 
     Raises:
-        PlanError: there is no such plan, or its file was renamed.
+        PlanError: there is no such plan, or its file was renamed, or its first stage is not trained.
         WorkspaceError: planning or preprocessing is unfinished, or the dataset has changed since.
         DatasetError: there is no such fold.
     """
@@ -64,10 +82,15 @@ def open_fold(workspace: Workspace, dataset: Dataset, plan_name: str, fold: int)
     if plan.name != plan_name:
         raise PlanError(f"-a {plan_name}: {path} calls itself {plan.name!r}; the file, its 'name' and -a must agree")
     _check_plan(plan, path, dataset)
-    chosen = get_fold(read_document(workspace.splits(dataset.name), Splits), fold)
+    splits = read_document(workspace.splits(dataset.name), Splits)
+    chosen, folder = get_fold(splits, fold), workspace.fold(dataset.name, plan_name, fold)
     store = CaseStore(workspace.preprocessed(dataset.name, preprocessing_digest(plan)))
     _check_cases(dataset, chosen, store)
-    return FoldRun(dataset, plan, chosen, store, workspace.fold(dataset.name, plan_name, fold))
+    if plan.previous_stage is None:
+        return FoldRun(dataset, plan, chosen, store, folder)
+    first = open_first_stage(workspace, plan, splits, chosen, store)
+    check_record(first, folder)
+    return FoldRun(dataset, plan, chosen, first.store, folder, first)
 
 
 def _check_plan(plan: Plan, path: Path, dataset: Dataset) -> None:
@@ -105,6 +128,12 @@ def _check_cases(dataset: Dataset, fold: Fold, store: CaseStore) -> None:
         )
 
 
+def find_unseen(run: FoldRun, *, device: torch.device, on_case: Callable[[Case], None] | None = None) -> None:
+    """In a cascade, store what the first stage finds in all cases by networks that did not see them; else return."""
+    if run.first:
+        segment_unseen(run.first, run.plan, run.cases, run.folder, device=device, on_case=on_case)
+
+
 def train(
     run: FoldRun,
     *,
@@ -113,7 +142,8 @@ def train(
     on_event: Callable[[Any], None],
     augment_device: AugmentDevice = "auto",
 ) -> None:
-    """Train the fold, going on from its last checkpoint if there is one."""
+    """Train the fold, going on from its last checkpoint if there is one; in a cascade, after ``find_unseen``."""
+    find_unseen(run, device=device)
     train_fold(
         run.plan, run.store, run.fold, run.folder,
         device=device, num_workers=num_workers, augment_device=augment_device, on_event=on_event,
@@ -127,7 +157,7 @@ def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: O
     """
     network = load_network(run.folder, run.plan, which="last", device=device)
     target = run.folder / "validation"
-    model = Model((Member(run.plan, (network,)),), device)
+    model = Model((Member(run.plan, (network,), previous=run.store if run.first else None),), device)
     timings = predict_cases(model, run.validation_cases, target, on_case=on_case, ending=".nii.gz")
     write_text(target / "timing.json", format_json({"cases": {t.name: t.seconds for t in timings}}) + "\n")
     labels, tolerance = run.plan.dataset.label_scheme, run.plan.prediction.surface_tolerance_mm
@@ -149,6 +179,21 @@ def open_networks(
     runs = [workspace.fold(dataset, plan_name, fold) for fold in chosen]
     plan = read_document(runs[0] / "plan.json", Plan)
     return plan, [load_network(folder, plan, which="last", device=device) for folder in runs]
+
+
+def open_member(
+    workspace: Workspace, dataset: str, plan_name: str, folds: Sequence[int], device: torch.device, weight: float = 1.0
+) -> Member:
+    """Load the trained networks of a plan as ``open_networks`` does, in a cascade with those of the first stage.
+
+    Raises:
+        PlanError: the plan has no trained fold, or not the ones asked for, or the first stage's are not there.
+        TrainingError: a checkpoint is unreadable.
+    """
+    chosen = choose_folds(workspace, dataset, plan_name, folds)
+    plan, networks = open_networks(workspace, dataset, plan_name, chosen, device)
+    runs = [workspace.fold(dataset, plan_name, fold) for fold in chosen]
+    return Member(plan, tuple(networks), weight, open_previous(plan, runs, device))
 
 
 def choose_folds(workspace: Workspace, dataset: str, plan_name: str, folds: Sequence[int]) -> list[int]:

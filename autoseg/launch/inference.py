@@ -16,8 +16,8 @@ from autoseg.data.cases import Case
 from autoseg.data.workspace import Workspace
 from autoseg.documents import Document, read_document, write_document
 from autoseg.errors import PlanError, WorkspaceError
-from autoseg.launch.fold import choose_folds, open_networks
-from autoseg.predict.model import Member, Model, check_together
+from autoseg.launch.fold import choose_folds, open_member
+from autoseg.predict.model import Model, check_together
 from autoseg.predict.postprocess import Postprocessing
 from autoseg.predict.predictor import ending_of
 from autoseg.train.state import training_digest
@@ -36,12 +36,14 @@ class UsedPlan(Document):
         training_sha256: of all that its weights depend on.
         folds: whose networks were averaged.
         weight: of its probabilities.
+        previous_stage: the plan whose segmentation it saw; null: none.
     """
 
     name: str
     training_sha256: str
     folds: tuple[int, ...]
     weight: float
+    previous_stage: str | None = None
 
 
 class PredictionRecord(Document):
@@ -80,9 +82,11 @@ def open_model(
     names = list(dict.fromkeys(plans))
     weights = ensemble_weights(workspace, dataset, names)
     used = [choose_folds(workspace, dataset, name, folds) for name in names]
-    opened = [open_networks(workspace, dataset, name, chosen, device) for name, chosen in zip(names, used)]
-    check_together([plan for plan, _ in opened])
-    members = tuple(Member(plan, tuple(networks), weight) for (plan, networks), weight in zip(opened, weights))
+    members = tuple(
+        open_member(workspace, dataset, name, chosen, device, weight)
+        for name, chosen, weight in zip(names, used, weights)
+    )
+    check_together([member.plan for member in members])
     path = postprocessing_path(workspace, dataset, names)
     learnt = read_document(path, Postprocessing) if with_postprocessing and path.is_file() else None
     model = Model(members, device, learnt)
@@ -95,7 +99,13 @@ def describe_model(model: Model, folds: Sequence[Sequence[int]]) -> PredictionRe
         autoseg=autoseg.__version__,
         dataset=model.plan.dataset.name,
         plans=tuple(
-            UsedPlan(name=m.plan.name, training_sha256=training_digest(m.plan), folds=tuple(used), weight=m.weight)
+            UsedPlan(
+                name=m.plan.name,
+                training_sha256=training_digest(m.plan),
+                folds=tuple(used),
+                weight=m.weight,
+                previous_stage=m.plan.previous_stage,
+            )
             for m, used in zip(model.members, folds)
         ),
         postprocessing=model.postprocessing,

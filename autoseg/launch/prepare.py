@@ -15,9 +15,10 @@ from autoseg.errors import PlanError, WorkspaceError
 from autoseg.fingerprint.extract import examine
 from autoseg.fingerprint.fingerprint import Fingerprint, present_labels
 from autoseg.fingerprint.nnunet import read_nnunet_fingerprint
+from autoseg.launch.first_stage import check_previous_stages
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.planner import make_plan
-from autoseg.plan.recipe import find_recipe, flat_name, recipe_names
+from autoseg.plan.recipe import find_recipe, flat_name, previous_recipe, recipe_names
 from autoseg.plan.spacing import choose_grid
 from autoseg.plan.variant import make_variant
 from autoseg.preprocess.store import CaseStore, preprocess_dataset, preprocessing_digest
@@ -161,9 +162,10 @@ def make_plans(
     if request.base:
         plans, refused = _varied_base(request, workspace, fingerprint.dataset)
     else:
-        plans, refused = _derived(fingerprint, request)
+        plans, refused = _derived(fingerprint, workspace, request)
     for plan in plans:
         _check_results(plan, workspace)
+    check_previous_stages(plans, workspace)
     for plan in plans:
         write_document(workspace.plan(fingerprint.dataset, plan.name), plan)
     return plans, refused
@@ -228,13 +230,14 @@ def distinct_preprocessing(plans: Sequence[Plan]) -> dict[str, Plan]:
     return {preprocessing_digest(plan): plan for plan in plans}
 
 
-def _derived(fingerprint: Fingerprint, request: PlanRequest) -> tuple[list[Plan], dict[str, str]]:
+def _derived(fingerprint: Fingerprint, workspace: Workspace, request: PlanRequest) -> tuple[list[Plan], dict[str, str]]:
     plans: list[Plan] = []
     refused: dict[str, str] = {}
     names = _recipes_of(fingerprint, request)
     for name in names:
         try:
-            plans.append(_derive_one(name, fingerprint, request, alone=len(names) == 1))
+            plan = _derive_one(name, fingerprint, request, alone=len(names) == 1)
+            plans += [*_first_stage(name, plan, plans, fingerprint, workspace, request), plan]
         except PlanError as error:
             refused[name] = str(error)
     if not plans:
@@ -263,6 +266,23 @@ def _derive_one(recipe: str, fingerprint: Fingerprint, request: PlanRequest, *, 
         recipe, fingerprint, memory_gb=request.memory_gb, downsample=downsample, name=None if assignments else name
     )
     return make_variant(plan, name, assignments) if assignments else plan
+
+
+def _first_stage(
+    recipe: str,
+    plan: Plan,
+    plans: Sequence[Plan],
+    fingerprint: Fingerprint,
+    workspace: Workspace,
+    request: PlanRequest,
+) -> list[Plan]:
+    """Return the plan of a cascade's own first stage, if there is none yet and none was asked for."""
+    first = previous_recipe(recipe)
+    known = {*(one.name for one in plans), *plan_names(workspace.plans(fingerprint.dataset)), *request.architectures}
+    if first is None or plan.previous_stage != find_recipe(recipe).previous_stage or plan.previous_stage in known:
+        return []
+    downsample, _ = _split_downsample(request)
+    return [make_plan(first, fingerprint, memory_gb=request.memory_gb, downsample=downsample)]
 
 
 def _split_downsample(request: PlanRequest) -> tuple[float, tuple[str, ...]]:

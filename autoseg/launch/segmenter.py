@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from autoseg.data.volumes import Geometry, Volume
 from autoseg.documents import read_document
 from autoseg.errors import DatasetError, VolumeError, WorkspaceError
+from autoseg.launch.first_stage import open_previous
 from autoseg.launch.fold import choose_device
 from autoseg.launch.inference import POSTPROCESSING_FILE
 from autoseg.plan.plan import Plan
@@ -110,7 +111,8 @@ def load_segmenter(folder: Path, *, folds: Sequence[int] = (), device: str = "au
     networks = tuple(load_network(run, plan, which="last", device=chosen) for run in runs)
     document = runs[0].parent / POSTPROCESSING_FILE
     learnt = read_document(document, Postprocessing) if document.is_file() else None
-    return Segmenter(Model((Member(plan, networks),), chosen, learnt))
+    member = Member(plan, networks, previous=open_previous(plan, runs, chosen))
+    return Segmenter(Model((member,), chosen, learnt))
 
 
 def find_runs(folder: Path, folds: Sequence[int] = ()) -> list[Path]:

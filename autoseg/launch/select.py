@@ -20,6 +20,7 @@ from autoseg.data.workspace import Workspace
 from autoseg.documents import Document, read_document, write_document
 from autoseg.errors import WorkspaceError
 from autoseg.evaluate.evaluate import Metrics, evaluate_folder
+from autoseg.launch.first_stage import stored_previous
 from autoseg.launch.fold import open_networks
 from autoseg.launch.inference import (
     ensemble_weights,
@@ -188,7 +189,8 @@ def _segment_pairs(
     weights = ensemble_weights(contest.workspace, name, contest.plans)
     opened = [open_networks(contest.workspace, name, plan, [fold], device) for plan in contest.plans]
     check_together([plan for plan, _ in opened])
-    model = Model(tuple(Member(p, tuple(n), w) for (p, n), w in zip(opened, weights)), device)
+    stored = [stored_previous(contest.workspace, p, contest.workspace.fold(name, p.name, fold)) for p, _ in opened]
+    model = Model(tuple(Member(p, tuple(n), w, s) for (p, n), w, s in zip(opened, weights, stored)), device)
     pairs = [[contest.plans[index] for index in pair] for pair in combinations]
     folders = [pair_folder(contest.workspace, name, pair) / "validation" for pair in pairs]
     newest = max(path.stat().st_mtime for plan in contest.plans for path in _sources(contest, plan))

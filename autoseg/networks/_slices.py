@@ -1,4 +1,7 @@
-"""Networks in 2-D for volumes of a single slice: batches stay (B, C, 1, Y, X) everywhere outside the network."""
+"""Networks for volumes whatever they are inside: batches stay (B, C, Z, Y, X) everywhere outside the network.
+
+Networks in 2-D get volumes of a single slice.
+"""
 
 from typing import Any
 
@@ -6,6 +9,7 @@ import torch
 from torch import nn
 
 from autoseg.networks import Architecture
+from autoseg.networks._previous import SecondStage
 
 
 class SliceNetwork(nn.Module):
@@ -21,8 +25,18 @@ class SliceNetwork(nn.Module):
 
 
 def build_for_volumes(
-    architecture: Architecture, config: Any, in_channels: int, out_channels: int, *, dimensions: int
+    architecture: Architecture,
+    config: Any,
+    in_channels: int,
+    out_channels: int,
+    *,
+    dimensions: int,
+    num_previous: int = 0,
 ) -> nn.Module:
-    """Return an architecture's network; one in 2-D is wrapped so that it takes volumes of one slice."""
-    network = architecture.build(config, in_channels, out_channels)
-    return SliceNetwork(network) if dimensions == 2 else network
+    """Return an architecture's network; one in 2-D is wrapped so that it takes volumes of one slice.
+
+    With ``num_previous`` classes of a previous stage it takes one more channel, the map of these classes.
+    """
+    network = architecture.build(config, in_channels + num_previous, out_channels)
+    network = SliceNetwork(network) if dimensions == 2 else network
+    return SecondStage(network, num_previous) if num_previous else network

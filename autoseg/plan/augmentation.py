@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from autoseg.augment import load_augmentation
+from autoseg.augment import CASCADE_AUGMENTATIONS, load_augmentation
+from autoseg.data.labels import IGNORE_NAME
 from autoseg.errors import DocumentError, nearest
 from autoseg.plan import rules
 from autoseg.plan.sides import side_axis
@@ -27,11 +28,13 @@ class Setting:
         patch_size: (z, y, x), or (y, x) in 2-D.
         masked: channels that are z-scored within the nonzero mask.
         side_axis: the axis whose two ends must be told apart, or None.
+        num_found: foreground classes of the previous stage; 0 without one.
     """
 
     patch_size: tuple[int, ...]
     masked: tuple[int, ...] = ()
     side_axis: int | None = None
+    num_found: int = 0
 
     @property
     def in_plane(self) -> bool:
@@ -65,6 +68,7 @@ def setting_of(content: dict[str, Any]) -> Setting:
         patch_size=tuple(patch_size),
         masked=tuple(index for index, use_mask in enumerate(masked) if use_mask),
         side_axis=side_axis((*dataset["labels"], *dataset["regions"]), preprocessing["transpose"]),
+        num_found=len(set(dataset["labels"]) - {"background", IGNORE_NAME}) if content["previous_stage"] else 0,
     )
 
 
@@ -76,6 +80,7 @@ def augmentation_entry(name: str, setting: Setting, **changes: Any) -> Entry:
         "scaling_axes": [1, 2] if setting.in_plane else [0, 1, 2],
         "axes": ([1, 2] if setting.in_plane else [0, 1, 2]) if name == "low_resolution" else setting.free_axes,
         "channels": list(setting.masked),
+        "num_labels": max(setting.num_found, 1),
     }
     config |= {key: value for key, value in adapted.items() if key in config}
     return {"name": name, **config, **changes}
@@ -93,15 +98,22 @@ def make_recipe(word: str, setting: Setting) -> list[Entry]:
             f'or give a list, e.g. ["gamma", "mirror"]'
         )
     masking = [augmentation_entry("mask", setting)] if setting.masked and word != "none" else []
-    return [*RECIPES[word](setting), *masking]
+    share = {"da5": 1.0, "nnunet": 0.5}.get(word)
+    names = ("previous_morphology", "previous_component") if setting.num_found and share else ()
+    found = [augmentation_entry(name, setting, probability_label=share) for name in names]
+    return [*RECIPES[word](setting), *masking, *found]
 
 
 def adapt(entries: list[Entry], old: Setting, new: Setting) -> list[Entry]:
-    """Return the augmentations of a plan whose setting has changed; what was set by hand stays."""
+    """Return the augmentations of a plan whose setting has changed; what was set by hand stays.
+
+    Those for what a previous stage found go with it.
+    """
     for word in RECIPES:
         if entries == make_recipe(word, old):
             return make_recipe(word, new)
-    return [_adapt_entry(entry, old, new) for entry in entries]
+    is_gone = old.num_found > 0 and new.num_found == 0
+    return [_adapt_entry(entry, old, new) for entry in entries if not (is_gone and _is_for_cascades(entry))]
 
 
 def rotation_degrees(setting: Setting) -> tuple[float, float, float]:
@@ -133,6 +145,8 @@ def explain_augmentation(setting: Setting) -> str:
     parts = ["nnU-Net's augmentations.", form]
     if setting.masked:
         parts.append("Outside the nonzero mask, within which intensities are z-scored, images are kept 0.")
+    if setting.num_found:
+        parts.append("What the previous stage found is grown, shrunk and thinned out at random (nnU-Net's cascade).")
     if setting.side_axis is not None:
         parts.append(f"Labels come in left and right pairs, so axis {setting.side_axis} is not mirrored.")
     return " ".join(parts)
@@ -182,6 +196,10 @@ def _has_alike_axes(setting: Setting) -> bool:
     """Whether two axes that may be exchanged are equally long."""
     lengths = dict(zip(setting.axes, setting.patch_size))
     return any(count > 1 for count in Counter(lengths[axis] for axis in setting.free_axes).values())
+
+
+def _is_for_cascades(entry: Entry) -> bool:
+    return isinstance(entry, dict) and entry.get("name") in CASCADE_AUGMENTATIONS
 
 
 def _adapt_entry(entry: Entry, old: Setting, new: Setting) -> Entry:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from autoseg.augment import load_augmentation
+from autoseg.augment import CASCADE_AUGMENTATIONS, load_augmentation
 from autoseg.data.labels import Labels, Region
 from autoseg.data.workspace import RESERVED_NAMES
 from autoseg.documents import Document, parse_document, read_document
@@ -188,8 +188,8 @@ class Plan(Document):
     """One complete plan.
 
     Attributes:
-        previous_stage: name of the plan whose segmentation enters the network as further channels (a cascade); null:
-            the network sees the image alone.
+        previous_stage: name of the plan whose segmentation enters the network as further channels, one a foreground
+            class (a cascade of two stages); null: the network sees the image alone.
     """
 
     schema_: Literal["autoseg.plan.1"] = Field(alias="schema")
@@ -204,9 +204,14 @@ class Plan(Document):
     estimate: Estimate
     rationale: dict[str, str]
 
+    @property
+    def num_previous_classes(self) -> int:
+        """Number of channels that tell what the previous stage found: the foreground classes; 0 without one."""
+        return self.dataset.label_scheme.num_classes - 1 if self.previous_stage else 0
+
     @model_validator(mode="after")
     def _check(self) -> "Plan":
-        problems = [*self._component_problems(), *self._size_problems()]
+        problems = [*self._component_problems(), *self._size_problems(), *self._cascade_problems()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -238,6 +243,25 @@ class Plan(Document):
             )
         problems += _weight_problems(self.training.class_weights, self.dataset.label_scheme.output_names)
         return problems + self._dimension_problems() + self._divisibility_problems()
+
+    def _cascade_problems(self) -> list[str]:
+        """Check what concerns the previous stage, or the lack of one."""
+        if self.previous_stage is None:
+            return [
+                f"training.augmentation.{index} ({entry.name}): changes what a previous stage found, but "
+                f"previous_stage is null; leave it out"
+                for index, entry in enumerate(self.training.augmentation)
+                if entry.name in CASCADE_AUGMENTATIONS
+            ]
+        if self.previous_stage == self.name:
+            return [f"previous_stage: {self.name!r} is the plan itself; name another plan"]
+        values = self.dataset.label_scheme.class_values
+        return [
+            f"previous_stage: region {name!r} is written as {region.value}, which is no label, so that a cascade "
+            f"cannot read it back; the labels are {list(values)}"
+            for name, region in self.dataset.regions.items()
+            if region.value not in values
+        ]
 
     def _dimension_problems(self) -> list[str]:
         """Check that patch, spacing and network have the same number of axes."""

@@ -67,7 +67,7 @@ def make_plan(
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "name": name or recipe.name,
-        "previous_stage": None,
+        "previous_stage": recipe.previous_stage,
         "dataset": _dataset(fingerprint),
         "budget": {"memory_gb": budget_gb},
         "preprocessing": _preprocessing(fingerprint, outcome.grid, downsample),
@@ -89,7 +89,7 @@ def workload_of(recipe: Recipe, fingerprint: Fingerprint) -> Workload:
     module = load_architecture(recipe.architecture)
     return Workload(
         architecture=module,
-        in_channels=len(fingerprint.channels),
+        in_channels=len(fingerprint.channels) + (fingerprint.label_scheme.num_classes - 1) * recipe.cascade,
         out_channels=fingerprint.label_scheme.num_outputs,
         precision=rules.PRECISION,
         optimizer=module.TRAINING.optimizer["name"],
@@ -117,6 +117,9 @@ def decide(
         if coarse is None:
             raise PlanError(_needless_low_resolution(choice, grid))
         return Outcome(*coarse, batch_dice=False, full_grid=grid)
+    if recipe.cascade:
+        first = replace(recipe, low_resolution=True, cascade=False)
+        decide(first, workload_of(first, fingerprint), fingerprint, memory_gb=memory_gb, downsample=downsample)
     return Outcome(grid, choice, _sees_little(recipe, workload, grid, fingerprint, memory_gb), full_grid=grid)
 
 

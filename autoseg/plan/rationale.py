@@ -142,6 +142,7 @@ def _explain_batch(choice: Choice) -> str:
 def _explain_training(decisions: Decisions) -> dict[str, str]:
     defaults, cost = decisions.defaults, decisions.cost
     return {
+        **_explain_cascade(decisions.recipe),
         "training.optimizer": f"Recommended for the architecture: {defaults.source}.",
         "training.schedule": f"Recommended for the architecture: {defaults.source}.",
         "training.epochs": f"nnU-Net's full length: {rules.EPOCHS} epochs of {rules.ITERATIONS_PER_EPOCH} iterations.",
@@ -150,6 +151,16 @@ def _explain_training(decisions: Decisions) -> dict[str, str]:
         "training.precision": "bf16 halves the activations' memory and needs no scaling of the loss.",
         "estimate": explain_cost(cost, decisions.memory_gb),
     }
+
+
+def _explain_cascade(recipe: Recipe) -> dict[str, str]:
+    if not recipe.cascade:
+        return {}
+    text = (
+        f"A patch shows less than {rules.LOW_RESOLUTION_BELOW:.0%} of an image (nnU-Net's rule for low resolution); "
+        f"what {recipe.previous_stage} finds in all of it enters as one channel a foreground class."
+    )
+    return {"previous_stage": text}
 
 
 def explain_cost(cost: Cost, memory_gb: float) -> str:

@@ -1,6 +1,6 @@
 """What a plan's name stands for: an architecture, the number of axes it sees, the resolution, and a named budget.
 
-A name is ARCHITECTURE[_BUDGET][_2d or _lowres]: ``unet``, ``nnunet_2d``, ``nnunet_resenc_l_lowres``.
+A name is ARCHITECTURE[_BUDGET][_2d or _lowres or _cascade]: ``unet``, ``nnunet_2d``, ``nnunet_resenc_l_lowres``.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ from autoseg.errors import PlanError, nearest
 from autoseg.networks import FeatureMapBudget, available_architectures, dimensions_of, load_architecture
 from autoseg.plan import rules
 
-FLAT, COARSE = "_2d", "_lowres"
+FLAT, COARSE, CASCADE = "_2d", "_lowres", "_cascade"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class Recipe:
         budget: nnU-Net's closed formula, or None where memory is measured.
         dimensions: 2 for slices, 3 for volumes.
         low_resolution: whether the spacing is coarsened until a patch shows a quarter of the image.
+        cascade: whether it is the second stage, at full resolution, after its own plan at low resolution.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Recipe:
     budget: FeatureMapBudget | None = None
     dimensions: Literal[2, 3] = 3
     low_resolution: bool = False
+    cascade: bool = False
+
+    @property
+    def previous_stage(self) -> str | None:
+        """The name of the plan whose segmentation it sees."""
+        return self.name.removesuffix(CASCADE) + COARSE if self.cascade else None
 
     @property
     def memory_gb(self) -> float:
@@ -44,12 +51,10 @@ def find_recipe(name: str) -> Recipe:
     Raises:
         PlanError: there is no such architecture or budget, or the architecture cannot be built in 2-D.
     """
-    stem, flat, coarse = name, name.endswith(FLAT), name.endswith(COARSE)
-    if flat or coarse:
-        stem = name.removesuffix(FLAT).removesuffix(COARSE)
-    architecture, key = _split_budget(stem)
+    suffix = next((one for one in (FLAT, COARSE, CASCADE) if name.endswith(one)), "")
+    architecture, key = _split_budget(name.removesuffix(suffix))
     module = load_architecture(architecture)
-    wanted: Literal[2, 3] = 2 if flat else 3
+    wanted: Literal[2, 3] = 2 if suffix == FLAT else 3
     if wanted not in dimensions_of(module):
         raise PlanError(f"{name}: {architecture} has no form in {wanted}-D; it is planned in {dimensions_of(module)}-D")
     budgets: dict[str, FeatureMapBudget] = getattr(module, "BUDGETS", {})
@@ -58,20 +63,26 @@ def find_recipe(name: str) -> Recipe:
         architecture=architecture,
         budget=budgets.get(key),
         dimensions=wanted,
-        low_resolution=coarse,
+        low_resolution=suffix == COARSE,
+        cascade=suffix == CASCADE,
     )
 
 
 def recipe_names() -> list[str]:
-    """Return the names of the plans in 3-D of every architecture and named budget, and nnU-Net's other two plans.
+    """Return the names of the plans in 3-D of every architecture and named budget, and nnU-Net's other three plans.
 
-    Any other architecture's ``_2d`` and ``_lowres`` can be asked for by name as well.
+    Any other architecture's ``_2d``, ``_lowres`` and ``_cascade`` can be asked for by name as well.
     """
     names = []
     for architecture in available_architectures():
         budgets = getattr(load_architecture(architecture), "BUDGETS", {"": None})
         names += [architecture + (f"_{key}" if key else "") for key in budgets if key or len(budgets) == 1]
-    return [*names, "nnunet" + FLAT, "nnunet" + COARSE]
+    return [*names, "nnunet" + FLAT, "nnunet" + COARSE, "nnunet" + CASCADE]
+
+
+def previous_recipe(name: str) -> str | None:
+    """Return the recipe of the first stage of a cascade, or None where the recipe is none."""
+    return name.removesuffix(CASCADE) + COARSE if find_recipe(name).cascade else None
 
 
 def flat_name(name: str) -> str | None:
@@ -80,7 +91,7 @@ def flat_name(name: str) -> str | None:
     if recipe.dimensions == 2:
         return name
     has_one = 2 in dimensions_of(load_architecture(recipe.architecture))
-    return name.removesuffix(COARSE) + FLAT if has_one else None
+    return name.removesuffix(COARSE).removesuffix(CASCADE) + FLAT if has_one else None
 
 
 def _split_budget(stem: str) -> tuple[str, str]:
@@ -97,7 +108,7 @@ def _split_budget(stem: str) -> tuple[str, str]:
     names = sorted({*recipe_names(), *available_architectures()})
     raise PlanError(
         f"unknown architecture {stem!r}{nearest(stem, names)}; available: {', '.join(names)}; each also with "
-        f"{COARSE}, and with {FLAT} where it can be built in 2-D"
+        f"{COARSE} and {CASCADE}, and with {FLAT} where it can be built in 2-D"
     )
 
 

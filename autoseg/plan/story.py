@@ -7,7 +7,7 @@ from autoseg.plan.plan import Plan
 
 Content = dict[str, Any]
 
-ORDER = ("dataset", "budget", "preprocessing", "network", "training", "prediction", "estimate")
+ORDER = ("previous_stage", "dataset", "budget", "preprocessing", "network", "training", "prediction", "estimate")
 """The sections of a plan in the order in which a story tells them."""
 
 NOT_COMPARED = ("schema", "rationale")

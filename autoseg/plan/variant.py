@@ -39,8 +39,8 @@ def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
 
     Keys are dotted, list entries by index; values are JSON, else text. Naming another loss, optimiser, schedule or
     augmentation brings its own defaults; another patch size, spacing or architecture derives the network again unless
-    ``network.config`` is set too; a short training gets the recipe for short trainings unless the optimiser is set;
-    the estimate follows.
+    ``network.config`` is set too; a previous stage brings its channels and augmentations; a short training gets the
+    recipe for short trainings unless the optimiser is set; the estimate follows.
 
     Raises:
         DocumentError: an unknown key or a value that does not fit.
@@ -281,7 +281,7 @@ def _with_estimate(variant: Plan, plan: Plan) -> Plan:
     training = variant.training
     workload = Workload(
         architecture=load_architecture(variant.network.architecture),
-        in_channels=len(variant.dataset.channels),
+        in_channels=len(variant.dataset.channels) + variant.num_previous_classes,
         out_channels=variant.dataset.label_scheme.num_outputs,
         precision=training.precision,
         optimizer=training.optimizer.name,
@@ -306,7 +306,14 @@ def _with_estimate(variant: Plan, plan: Plan) -> Plan:
 def _cost_inputs(plan: Plan) -> tuple[Any, ...]:
     training = plan.training
     sizes = (training.patch_size, training.batch_size)
-    return plan.network, *sizes, training.precision, training.optimizer.name, training.deep_supervision
+    return (
+        plan.network,
+        plan.num_previous_classes,
+        *sizes,
+        training.precision,
+        training.optimizer.name,
+        training.deep_supervision,
+    )
 
 
 def _sets(parsed: Content, key: str) -> bool:

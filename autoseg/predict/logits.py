@@ -23,11 +23,11 @@ def run_networks(model: Model, cases: Sequence[PreprocessedCase]) -> list[Restor
 
     Args:
         model: its members.
-        cases: the case as each member sees it.
+        cases: the case as each member's networks take it (see cascade.py).
     """
     num_bytes = sum(4 * m.plan.dataset.label_scheme.num_outputs * c.image[0].size for m, c in zip(model.members, cases))
     fits = num_bytes <= LOGITS_BYTES / 2
-    return [_open(member, case, model.device, compute=fits) for member, case in zip(model.members, cases)]
+    return [open_logits(member, case, model.device, compute=fits) for member, case in zip(model.members, cases)]
 
 
 def make_tiling(member: Member, device: torch.device) -> Tiling:
@@ -45,7 +45,8 @@ def make_tiling(member: Member, device: torch.device) -> Tiling:
     )
 
 
-def _open(member: Member, case: PreprocessedCase, device: torch.device, *, compute: bool) -> Restorable:
+def open_logits(member: Member, case: PreprocessedCase, device: torch.device, *, compute: bool) -> Restorable:
+    """Return a member's logits of a case, computed at once or when they are read."""
     tiling, image = make_tiling(member, device), torch.from_numpy(case.image)
     opener = _open_whole(tiling, image) if compute else _open_stream(tiling, image)
     row_bytes = 0 if compute else tiling.row_bytes(case.properties.shape, SLAB_ROWS)

@@ -9,6 +9,7 @@ from torch import nn
 from autoseg.errors import PlanError
 from autoseg.plan.plan import Plan
 from autoseg.predict.postprocess import Postprocessing
+from autoseg.preprocess.store import CaseStore
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Member:
         plan: what they were trained with.
         networks: in evaluation mode on the model's device, one a fold.
         weight: of the plan's probabilities among those of other plans.
+        previous: for the second stage of a cascade what it sees: the first stage, or a store with what that has found.
     """
 
     plan: Plan
     networks: tuple[nn.Module, ...]
     weight: float = 1.0
+    previous: "Member | CaseStore | None" = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Model:
     members: tuple[Member, ...]
     device: torch.device
     postprocessing: Postprocessing | None = None
+
+    @property
+    def stages(self) -> tuple[Member, ...]:
+        """All that needs a preprocessed image of its own: the members, then those first stages that have to run."""
+        return *self.members, *(m.previous for m in self.members if isinstance(m.previous, Member))
 
     @property
     def plan(self) -> Plan:

@@ -13,6 +13,7 @@ from autoseg.data.cases import Case
 from autoseg.data.volumes import Geometry, Volume, write_segmentation
 from autoseg.errors import AutosegError, DatasetError
 from autoseg.plan.plan import Plan, Preprocessing
+from autoseg.predict.cascade import add_previous
 from autoseg.predict.logits import LOGITS_BYTES, run_networks
 from autoseg.predict.model import Model
 from autoseg.predict.postprocess import postprocess
@@ -53,7 +54,7 @@ class CaseTiming:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A case as each member's network sees it, and the seconds that it took to prepare."""
+    """A case as preprocessed for each of the model's stages, and the seconds that it took to prepare."""
 
     cases: tuple[PreprocessedCase, ...]
     seconds: float
@@ -73,7 +74,7 @@ def predict_case(model: Model, case: Case) -> Prediction:
     check_channels(case, model.plan)
     prepared = _prepare(case, model)
     start = perf_counter()
-    segmentation = _finish(model, prepared.properties, run_networks(model, prepared.cases), None)
+    segmentation = _finish(model, prepared.properties, run_networks(model, add_previous(model, prepared.cases)), None)
     return Prediction(segmentation, prepared.properties.geometry, prepared.seconds + perf_counter() - start)
 
 
@@ -93,7 +94,7 @@ def predict_volume(model: Model, volume: Volume, on_part: OnProbabilities | None
         if on_part:
             on_part(*part_to_file(box, part, properties, model.plan))
 
-    return _finish(model, properties, run_networks(model, cases), turn if on_part else None)
+    return _finish(model, properties, run_networks(model, add_previous(model, cases)), turn if on_part else None)
 
 
 def predict_combinations(
@@ -113,7 +114,7 @@ def predict_combinations(
     """
     check_channels(case, model.plan)
     prepared = _prepare(case, model)
-    logits, properties = run_networks(model, prepared.cases), prepared.properties
+    logits, properties = run_networks(model, add_previous(model, prepared.cases)), prepared.properties
     found = restore_combinations(logits, combinations, properties, model.plan, limit_bytes=LOGITS_BYTES)
     for path, segmentation in zip(paths, found):
         write_segmentation(path, segmentation, properties.geometry)
@@ -184,7 +185,7 @@ class _Run:
             self._report(case.name, error)
             return
         start = perf_counter()
-        logits = run_networks(self._model, ready.cases)
+        logits = run_networks(self._model, add_previous(self._model, ready.cases))
         seconds = ready.seconds + perf_counter() - start
         self.settle()
         self._writing = case.name, writer.submit(self._write, ready.properties, logits, path, seconds)
@@ -232,12 +233,12 @@ def _prepare(case: Case, model: Model) -> _Prepared:
 
 
 def _by_preprocessing(model: Model, make: Callable[[Plan], PreprocessedCase]) -> tuple[PreprocessedCase, ...]:
-    """Return the case of each member, made once for each distinct preprocessing."""
+    """Return the case of each stage, made once for each distinct preprocessing."""
     made: list[tuple[Preprocessing, PreprocessedCase]] = []
-    for member in model.members:
+    for member in model.stages:
         if all(preprocessing != member.plan.preprocessing for preprocessing, _ in made):
             made.append((member.plan.preprocessing, make(member.plan)))
-    return tuple(next(case for p, case in made if p == member.plan.preprocessing) for member in model.members)
+    return tuple(next(case for p, case in made if p == member.plan.preprocessing) for member in model.stages)
 
 
 def _finish(

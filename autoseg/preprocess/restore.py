@@ -129,6 +129,19 @@ def restore(
             asks for. None: in one.
         on_probabilities: given the box in the cropped image and the probabilities (R, z, y, x) there, piece by piece.
     """
+    found = restore_crop(models, properties, plan, limit_bytes=limit_bytes, on_probabilities=on_probabilities)
+    return to_file(found, properties, plan)
+
+
+def restore_crop(
+    models: Sequence[Restorable],
+    properties: CaseProperties,
+    plan: Plan,
+    *,
+    limit_bytes: int | None = None,
+    on_probabilities: OnProbabilities | None = None,
+) -> NDArray[Any]:
+    """Do the same for the cropped and transposed image: label values (z, y, x) of ``shape_before_resampling``."""
     labels, shape = plan.dataset.label_scheme, properties.shape_before_resampling
     found = np.empty(shape, dtype=_value_type(labels))
     for box, channels in _slabs(models, shape, limit_bytes, labels, bool(on_probabilities)):
@@ -139,7 +152,7 @@ def restore(
         found[box] = _decide(iter(probabilities), labels, threshold=0.5)
         if on_probabilities:
             on_probabilities(box, probabilities)
-    return to_file(found, properties, plan)
+    return found
 
 
 def restore_combinations(

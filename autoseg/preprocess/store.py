@@ -71,14 +71,19 @@ class PreprocessingContent(Document):
 class CaseStore:
     """The preprocessed cases in one folder. Reading is safe in several threads: every call opens the file anew.
 
+    Attributes:
+        found_folder: where it stands what a previous stage found in these cases (see found.py), or None.
+
     Args:
         folder: where the cases stand; made when the first one is saved.
         labels: for ``save``, which draws the foreground of each region where regions overlap; else, and without labels,
             of each class.
+        found_folder: see above.
     """
 
-    def __init__(self, folder: Path, labels: Labels | None = None) -> None:
+    def __init__(self, folder: Path, labels: Labels | None = None, *, found_folder: Path | None = None) -> None:
         self.folder = folder
+        self.found_folder = found_folder
         self._labels = labels
 
     def names(self) -> list[str]:
@@ -113,6 +118,19 @@ class CaseStore:
         """
         return _open(self._path(name, "_seg.b2nd"))
 
+    def found(self, name: str) -> Any:
+        """Open the classes that a previous stage found, a blosc2 array int16 (Z, Y, X).
+
+        Raises:
+            WorkspaceError: the file is missing or damaged.
+        """
+        if self.found_folder is None:
+            raise WorkspaceError(f"{self.folder}: no previous stage has segmented these cases; run autoseg_train")
+        path = self.found_folder / f"{name}.b2nd"
+        if not path.is_file():
+            raise WorkspaceError(f"{path}: what the previous stage found is not there any more; run autoseg_train")
+        return _open(path)
+
     def foreground(self, name: str) -> dict[int, NDArray[np.int32]]:
         """Return voxels (N, 3) of each foreground class that occurs, or, where regions overlap, by region index.
 
@@ -133,9 +151,9 @@ class CaseStore:
         """
         name = case.properties.name
         self._path(name, ".json").unlink(missing_ok=True)
-        _write_array(self._path(name, ".b2nd"), case.image)
+        write_array(self._path(name, ".b2nd"), case.image)
         if case.classes is not None:
-            _write_array(self._path(name, "_seg.b2nd"), case.classes)
+            write_array(self._path(name, "_seg.b2nd"), case.classes)
             voxels = sample_foreground(case.classes, self._labels, seed=zlib.crc32(name.encode()))
             _write_arrays(self._path(name, "_foreground.npz"), {str(key): value for key, value in voxels.items()})
         write_document(self._path(name, ".json"), case.properties)
@@ -265,7 +283,8 @@ def _to_voxels(positions: NDArray[np.int64], shape: Sequence[int]) -> NDArray[np
     return np.stack(np.unravel_index(positions, tuple(shape)), axis=1).astype(np.int32)
 
 
-def _write_array(path: Path, array: NDArray[Any]) -> None:
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array (..., Z, Y, X) compressed, in blocks, whole or not at all."""
     blocks, chunks = block_and_chunk(array.shape[-3:])
     lead = (1,) * (array.ndim - 3)
     with write_beside(path) as temporary:

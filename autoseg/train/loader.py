@@ -56,7 +56,8 @@ class Batch:
 
     Attributes:
         images: float32 (B, C, *source), the source box being the patch with the margin that the augmentation needs.
-        classes: int16 (B, *source). What lies outside is OUTSIDE_CLASS if the batch is augmented, else background.
+        classes: int16 (B, *source). What lies outside is OUTSIDE_CLASS if the batch is augmented, else background. In
+            a cascade (B, 2, *source): behind the reference what the previous stage found.
         parameters: what the augmentation drew, or None without augmentation.
     """
 
@@ -69,8 +70,9 @@ class Batch:
 class Sampling:
     """How the batches of one stream are made; ``pipeline`` is None where nothing is augmented.
 
-    Processes that train together have different ``rank``, and with it other patches and augmentations. With
-    ``augmented`` the reading threads augment too, and what is yielded is the finished batch.
+    With ``sees_previous`` what a previous stage found is read too. Processes that train together have different
+    ``rank``, and with it other patches and augmentations. With ``augmented`` the reading threads augment too, and what
+    is yielded is the finished batch.
     """
 
     cases: tuple[str, ...]
@@ -83,6 +85,7 @@ class Sampling:
     pipeline: Pipeline | None
     rank: int = 0
     augmented: bool = False
+    sees_previous: bool = False
 
 
 @dataclass
@@ -103,10 +106,14 @@ class CaseCache:
     def read_into(self, case: str, box: Box, image: NDArray[np.float32], classes: NDArray[np.int16]) -> None:
         """Fill ``image`` (C, *source) and ``classes`` (*source) from a box of the case.
 
+        Classes of (2, *source) get what the previous stage found behind the reference.
         What lies outside the image is 0 in the image and OUTSIDE_CLASS in the classes. It will count as background and
         not be ignored: the network meets the same padding when it predicts a small image, and must call it background.
         """
-        _fill(classes, self._array(case, "classes", self.store.classes), box, OUTSIDE_CLASS)
+        maps = classes if classes.ndim > len(box) else classes[None]
+        _fill(maps[0], self._array(case, "classes", self.store.classes), box, OUTSIDE_CLASS)
+        for found in maps[1:]:
+            _fill(found, self._array(case, "found", self.store.found), box, OUTSIDE_CLASS)
         _fill(image, self._array(case, "image", self.store.image), box, 0)
 
     def _foreground(self, case: str) -> Mapping[int, NDArray[np.integer]]:
@@ -203,7 +210,8 @@ def _submit(
     parameters, boxes = _draw_augmentation(request, sampling, shape)
     source = tuple(max(sizes) for sizes in zip(*boxes))
     images = torch.empty((*shape[:2], *source), dtype=torch.float32, pin_memory=pin_memory)
-    classes = torch.empty((shape[0], *source), dtype=torch.int16, pin_memory=pin_memory)
+    maps = (2,) if sampling.sees_previous else ()
+    classes = torch.empty((shape[0], *maps, *source), dtype=torch.int16, pin_memory=pin_memory)
     batch = Batch(images, classes, parameters)
     jobs = [pool.submit(_read_sample, request, *job, sampling, cache, batch) for job in enumerate(boxes)]
     # The pool begins its jobs in order, so the one that waits for the others never keeps them from being begun.
@@ -250,7 +258,8 @@ def _read_sample(
         image, classes = batch.images[sample].numpy(), batch.classes[sample].numpy()
         middle = _empty_rim(image, classes, size)
         box = box_around(patch, sampling.patch_size, size)
-        cache.read_into(case, box, image[:, *middle], classes[middle])
+        maps: Box = (slice(None),) * (classes.ndim - len(middle))
+        cache.read_into(case, box, image[:, *middle], classes[maps + middle])
         if batch.parameters is None:
             classes[classes == OUTSIDE_CLASS] = 0
     except AutosegError as error:
@@ -264,12 +273,13 @@ def _read_sample(
 
 def _empty_rim(image: NDArray[np.float32], classes: NDArray[np.int16], size: Voxel) -> Box:
     """Return the middle of ``size`` of a sample's arrays, and set what lies around it to what is outside an image."""
-    middle = tuple(slice((whole - part) // 2, (whole - part) // 2 + part) for whole, part in zip(classes.shape, size))
+    shape = image.shape[1:]
+    middle = tuple(slice((whole - part) // 2, (whole - part) // 2 + part) for whole, part in zip(shape, size))
     for axis, part in enumerate(middle):
         for rim in (slice(None, part.start), slice(part.stop, None)):
             where: Box = (*middle[:axis], rim)  # what was set already is left out
             image[(slice(None), *where)] = 0
-            classes[where] = OUTSIDE_CLASS
+            classes.reshape(-1, *shape)[(slice(None), *where)] = OUTSIDE_CLASS  # a view, whether one map or two
     return middle
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoseg.augment._pipeline import Pipeline
+from autoseg.augment._pipeline import Pipeline, join_previous
 from autoseg.data.splits import Fold
 from autoseg.losses._deep_supervision import build_loss
 from autoseg.plan.plan import Plan
@@ -105,6 +105,7 @@ def make_batches(
         seed=section.seed,
         pipeline=setup.augmentation,
         augmented=place == "cpu",
+        sees_previous=setup.plan.previous_stage is not None,
     )
     validation = replace(training, cases=fold.validation, purpose="validation", pipeline=None)
     pinned = setup.device.type == "cuda"
@@ -142,4 +143,5 @@ def move_batch(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
     if batch.parameters is not None:
         patch_size = setup.plan.training.patch_shape
         images, classes = setup.augmentation.apply(images, classes, batch.parameters, patch_size)
+    images, classes = join_previous(images, classes)
     return images.contiguous(memory_format=setup.memory_format), classes

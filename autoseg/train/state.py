@@ -67,6 +67,7 @@ class TrainState:
 class _TrainedBy(Document):
     """The sections of a plan that a training depends on; scoring otherwise or another sentence does not spoil it."""
 
+    previous_stage: str | None
     dataset: PlanDataset
     preprocessing: Preprocessing
     network: Network
@@ -76,7 +77,11 @@ class _TrainedBy(Document):
 def training_digest(plan: Plan) -> str:
     """Return the hash of all that the weights depend on."""
     sections = _TrainedBy(
-        dataset=plan.dataset, preprocessing=plan.preprocessing, network=plan.network, training=plan.training
+        previous_stage=plan.previous_stage,
+        dataset=plan.dataset,
+        preprocessing=plan.preprocessing,
+        network=plan.network,
+        training=plan.training,
     )
     return content_hash(sections)
 
@@ -84,14 +89,15 @@ def training_digest(plan: Plan) -> str:
 def build_network(plan: Plan) -> nn.Module:
     """Return the plan's network on the CPU, its weights drawn from the plan's seed and the caller's randomness kept.
 
-    It takes batches (B, C, Z, Y, X), whether it is 2-D or 3-D.
+    It takes batches (B, C, Z, Y, X), whether it is 2-D or 3-D; in a cascade the last channel is a class map.
     """
     architecture = load_architecture(plan.network.architecture)
     channels = len(plan.dataset.channels), plan.dataset.label_scheme.num_outputs
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(make_seed(plan.training.seed, "weights", 0, 0))
         config, dimensions = plan.network.architecture_config, plan.training.dimensions
-        return build_for_volumes(architecture, config, *channels, dimensions=dimensions)
+        num_previous = plan.num_previous_classes
+        return build_for_volumes(architecture, config, *channels, dimensions=dimensions, num_previous=num_previous)
 
 
 def make_state(plan: Plan, device: torch.device, *, scaled: bool) -> TrainState:

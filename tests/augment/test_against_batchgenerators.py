@@ -1,5 +1,10 @@
 """Each augmentation, given the same parameters, against batchgeneratorsv2, which nnU-Net trains with."""
 
+import importlib
+import sys
+import types
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -19,13 +24,17 @@ from autoseg.augment import (
     mask,
     median_filter,
     mirror,
+    previous_component,
+    previous_morphology,
     rot90,
     sharpening,
     spatial,
     transpose_axes,
 )
 from autoseg.augment._bumps import make_bumps
+from autoseg.augment._pipeline import join_previous
 from autoseg.data.labels import OUTSIDE_CLASS
+from autoseg.networks._previous import SecondStage
 
 pytest.importorskip("batchgeneratorsv2")
 
@@ -37,6 +46,13 @@ from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform  #
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform  # noqa: E402
 from batchgeneratorsv2.transforms.local.brightness_gradient import BrightnessGradientAdditiveTransform  # noqa: E402
 from batchgeneratorsv2.transforms.local.local_gamma import LocalGammaTransform  # noqa: E402
+from batchgeneratorsv2.transforms.nnunet.random_binary_operator import (  # noqa: E402
+    ApplyRandomBinaryOperatorTransform,
+    binary_closing_torch,
+    binary_dilation_torch,
+    binary_erosion_torch,
+    binary_opening_torch,
+)
 from batchgeneratorsv2.transforms.noise.blank_rectangle import BlankRectangleTransform  # noqa: E402
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform  # noqa: E402
 from batchgeneratorsv2.transforms.noise.median_filter import MedianFilterTransform  # noqa: E402
@@ -385,3 +401,112 @@ def test_sharpening() -> None:
     own = {"applied": CHANNELS, "strength": torch.tensor([[9.0, 0.7]])}
     found = apply_to_image(sharpening, images, own)
     assert (found - expected).abs().max() < TOLERANCE * expected.std()
+
+
+# --- what a previous stage found, as classes here and one-hot there -------------------------------------------------
+
+OPERATORS = (binary_dilation_torch, binary_erosion_torch, binary_closing_torch, binary_opening_torch)
+"""In the order of ``previous_morphology.STEPS``."""
+
+
+def one_hot(found: torch.Tensor) -> torch.Tensor:
+    """Return the channels (3, Z, Y, X) of the foreground classes 1 to 3."""
+    return torch.stack([(found == label).float() for label in (1, 2, 3)])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 22, 26, 24), (1, 1, 1, 30, 28)])
+@pytest.mark.parametrize("operator", range(4))
+@pytest.mark.parametrize("radius", [1, 3, 8])
+def test_previous_morphology(shape: tuple[int, ...], operator: int, radius: int) -> None:
+    found = make_classes(shape)
+    order = [2, 1, 3]
+    drawn = {
+        "order": torch.tensor([order]),
+        "applied": torch.tensor([[True, False, True]]),
+        "operator": torch.tensor([[operator, 0, (operator + 1) % 4]]),
+        "radius": torch.tensor([[radius, 1, 2]]),
+    }
+    parameters = {
+        "apply_to_channels": [order[0] - 1, order[2] - 1],
+        "operators": [OPERATORS[operator], OPERATORS[(operator + 1) % 4]],
+        "strel_size": [radius, 2],
+    }
+    transform = ApplyRandomBinaryOperatorTransform([0, 1, 2])
+    expected = transform._apply_to_image(one_hot(found[0]), **parameters)
+    maps = torch.stack([found, found], dim=1)
+    _, changed = previous_morphology.apply(torch.zeros(shape), maps.clone(), drawn)
+    assert torch.equal(one_hot(changed[0, 1]), expected)
+    assert not torch.equal(changed[0, 1], found[0])
+    assert torch.equal(changed[0, 0], found[0])
+
+
+@pytest.mark.parametrize("place", [0.0, 0.4, 0.99])
+@pytest.mark.parametrize("other", [0, 1])
+def test_previous_component(place: float, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its helper package need not be there: it labels with scikit-image."""
+    transform_class = import_component_removal(monkeypatch)
+    found = (make_smooth((1, 1, 24, 24, 24), width=4)[:, 0] > 5).to(torch.int16) * 2  # many blobs
+    found[:, 10:20, 2:22, 2:22] = 3  # more than stays
+    transform = transform_class([0, 1, 2], fill_with_other_class_p=other, dont_do_if_covers_more_than_x_percent=0.15)
+    chosen = []
+
+    def choose(values: list[int]) -> int:
+        chosen.append(len(values))
+        return values[int(place * len(values))] if len(chosen) == 1 else other - 1
+
+    monkeypatch.setattr(np.random, "choice", choose)
+    monkeypatch.setattr(np.random, "uniform", lambda: 0.5)
+    expected = transform._apply_to_image(one_hot(found[0]), apply_to_channels=[1, 2])
+    drawn = previous_component.sample(
+        previous_component.Config(num_labels=3, largest_part=0.15), (1, 1, 24, 24, 24), torch.Generator()
+    ) | {
+        "order": torch.tensor([[2, 3, 1]]),
+        "applied": torch.tensor([[True, True, False]]),
+        "place": torch.tensor([[place] * 3]),
+        "other": torch.tensor([[other] * 3]),
+    }
+    maps = torch.stack([found, found], dim=1)
+    _, changed = previous_component.apply(torch.zeros(1, 1, 24, 24, 24), maps.clone(), drawn)
+    assert chosen[0] > 3
+    assert torch.equal(one_hot(changed[0, 1]), expected)
+    assert not torch.equal(changed[0, 1], found[0])
+
+
+def import_component_removal(monkeypatch: pytest.MonkeyPatch) -> type:
+    from skimage.measure import label
+
+    def label_with_component_sizes(mask: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
+        components, count = label(mask, return_num=True)
+        return components, {index: int((components == index).sum()) for index in range(1, count + 1)}
+
+    for name in ("acvl_utils", "acvl_utils.morphology", "acvl_utils.morphology.morphology_helper"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    helper = sys.modules["acvl_utils.morphology.morphology_helper"]
+    monkeypatch.setattr(helper, "label_with_component_sizes", label_with_component_sizes, raising=False)
+    module = importlib.import_module("batchgeneratorsv2.transforms.nnunet.remove_connected_components")
+    return module.RemoveRandomConnectedComponentFromOneHotEncodingTransform
+
+
+def test_what_was_found_is_moved_and_becomes_channels_as_in_nnunet() -> None:
+    """Spatial augmentation of both maps, then one-hot: by its transforms, and by those here."""
+    from batchgeneratorsv2.transforms.nnunet.seg_to_onehot import MoveSegAsOneHotToDataTransform
+
+    patch_size, angles, factors = (20, 24, 22), (0.3, -0.2, 0.4), (1.2, 1.2, 1.2)
+    shape = (1, 2, 28, 32, 30)
+    images, reference = make_smooth(shape, width=10) - 1, make_classes(shape)
+    found = make_classes(shape).flip(3)
+    transform = make_transform(patch_size, angles, factors)
+    parameters = transform.get_parameters(image=images[0])
+    moved = {
+        "image": transform._apply_to_image(images[0].clone(), **parameters),
+        "segmentation": transform._apply_to_segmentation(torch.cat([reference, found]), **parameters),
+    }
+    expected = MoveSegAsOneHotToDataTransform(1, [1, 2, 3]).apply(moved)
+    maps = torch.stack([reference, found], dim=1)
+    own = make_parameters(patch_size, angles, factors)
+    joined, classes = join_previous(*spatial.apply(images.clone(), maps, own))
+    channels = SecondStage(torch.nn.Identity(), 3)(joined)
+    assert channels.shape == (1, 5, *patch_size)
+    assert (channels[0, 2:] == expected["image"][2:]).all(0).float().mean() >= 0.9999
+    assert (classes == expected["segmentation"]).float().mean() >= 0.9999
+    assert (classes[0] != joined[0, 2]).any()

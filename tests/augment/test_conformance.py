@@ -3,12 +3,18 @@
 import pytest
 import torch
 
-from autoseg.augment import Augmentation, Parameters, available_augmentations, load_augmentation
+from autoseg.augment import (
+    CASCADE_AUGMENTATIONS,
+    Augmentation,
+    Parameters,
+    available_augmentations,
+    load_augmentation,
+)
 from autoseg.data.labels import OUTSIDE_CLASS
 from autoseg.documents import Document
 
 SHAPES = [(4, 2, 12, 14, 14), (3, 1, 1, 16, 16)]
-NAMES = available_augmentations()
+NAMES = [name for name in available_augmentations() if name not in CASCADE_AUGMENTATIONS]
 NOT_RANDOM = ("mask",)
 
 
@@ -132,3 +138,54 @@ def test_the_gpu_gives_what_the_cpu_gives_and_is_never_waited_for(augmentation: 
     expected = apply(augmentation, shape, parameters)
     torch.testing.assert_close(images.cpu(), expected[0], rtol=1e-4, atol=1e-4)
     assert (classes.cpu() == expected[1]).float().mean() >= 0.9999
+
+
+class TestInTheSecondStageOfACascade:
+    """The classes are two maps: the reference, and what the previous stage found."""
+
+    def make_maps(self, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        images, classes = make_batch(shape)
+        found = torch.randint(0, 3, (shape[0], *(-(-size // 4) for size in shape[2:])))
+        for axis, size in enumerate(shape[2:], start=1):
+            found = found.repeat_interleave(4, dim=axis).narrow(axis, 0, size)
+        return images, torch.stack([classes, found.to(torch.int16)], dim=1)
+
+    def test_both_maps_go_where_each_would_alone(self, augmentation: Augmentation) -> None:
+        images, maps = self.make_maps(SHAPES[0])
+        parameters = draw(augmentation, SHAPES[0], 1.0, seed=4)
+        new_images, new_maps = augmentation.apply(images.clone(), maps.clone(), parameters)
+        for index in (0, 1):
+            masked_otherwise = name_of(augmentation) == "mask" and index
+            one = augmentation.apply(images.clone(), maps[:, index].clone().contiguous(), parameters)
+            assert torch.equal(new_maps[:, index], one[1])
+            assert masked_otherwise or torch.equal(new_images, one[0])
+
+    @pytest.mark.parametrize("name", CASCADE_AUGMENTATIONS)
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_its_own_augmentations_change_what_was_found_and_nothing_else(
+        self, name: str, shape: tuple[int, ...]
+    ) -> None:
+        own = load_augmentation(name)
+        images, maps = self.make_maps(shape)
+        more = {"largest_part": 1.0} if name == "previous_component" else {}
+        config = own.Config(num_labels=2, probability=1.0, probability_label=1.0, **more)
+        parameters = own.sample(config, shape, torch.Generator().manual_seed(2))
+        new_images, new_maps = own.apply(images.clone(), maps.clone(), parameters)
+        assert torch.equal(new_images, images) and torch.equal(new_maps[:, 0], maps[:, 0])
+        assert all((new_maps[i, 1] != maps[i, 1]).any() for i in range(shape[0]))
+        assert set(new_maps[:, 1].unique().tolist()) <= {0, 1, 2}
+        for index in range(shape[0]):
+            part = slice(index, index + 1)
+            single = {key: values[part] for key, values in parameters.items()}
+            assert torch.equal(own.apply(images[part].clone(), maps[part].clone(), single)[1], new_maps[part])
+        unchanged = own.apply(images.clone(), maps[:, 1].clone(), parameters)
+        assert torch.equal(unchanged[1], maps[:, 1])
+        none = own.sample(own.Config(num_labels=2, probability=0.0), shape, torch.Generator().manual_seed(2))
+        assert torch.equal(own.apply(images.clone(), maps.clone(), none)[1], maps)
+
+    def test_the_borders_change_without_waiting_for_the_device(self) -> None:
+        own = load_augmentation("previous_morphology")
+        config = own.Config(num_labels=2, probability=1.0, probability_label=1.0)
+        parameters = own.sample(config, SHAPES[0], torch.Generator().manual_seed(2))
+        images, maps = (part.to("meta") for part in self.make_maps(SHAPES[0]))
+        assert own.apply(images, maps, parameters)[1].shape == maps.shape

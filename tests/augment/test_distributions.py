@@ -1,5 +1,6 @@
 """2,000 drawn parameter sets of nnU-Net's recipe and of DA5, against the distributions that nnU-Net documents."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -205,3 +206,36 @@ def test_the_check_itself_can_fail() -> None:
         check_uniform(torch.linspace(0, 1, COUNT).square(), 0, 1)
     with pytest.raises(AssertionError):
         check_rate(torch.arange(COUNT) % 5 == 0, 0.25)
+
+
+class TestWhatAPreviousStageFound:
+    SETTING = Setting(SHAPE[2:], num_found=3)
+
+    @pytest.mark.parametrize(("word", "share"), [("nnunet", 0.5), ("da5", 1.0)])
+    def test_morphology(self, word: str, share: float) -> None:
+        drawn = draw(word, -2, self.SETTING)
+        samples = drawn["applied"].any(1)
+        check_rate(samples, 0.4 * (1 - (1 - share) ** 3))
+        check_rate(drawn["applied"], 0.4 * share)
+        for name, values in (("operator", range(4)), ("radius", range(1, 9))):
+            counts = [int((drawn[name] == value).sum()) for value in values]
+            assert sum(counts) == 3 * COUNT and stats.chisquare(counts).pvalue > LEAST_P_VALUE
+        self.check_orders(drawn["order"])
+
+    def test_components(self) -> None:
+        drawn = draw("nnunet", -1, self.SETTING)
+        check_rate(drawn["applied"], 0.2 * 0.5)
+        check_uniform(drawn["place"].flatten(), 0, 1)
+        assert not drawn["other"].any()
+        assert drawn["most"].unique().tolist() == [pytest.approx(0.15 * 64**3)]
+        self.check_orders(drawn["order"])
+        config = load_augmentation("previous_component").Config(probability_other=1.0, num_labels=3)
+        swapped = load_augmentation("previous_component").sample(config, SHAPE, torch.Generator().manual_seed(0))
+        pairs = torch.stack([swapped["order"].flatten(), swapped["other"].flatten()])
+        counts = [int((pairs == torch.tensor([[a], [b]])).all(0).sum()) for a in (1, 2, 3) for b in (1, 2, 3) if a != b]
+        assert sum(counts) == 3 * COUNT and stats.chisquare(counts).pvalue > LEAST_P_VALUE
+
+    def check_orders(self, order: torch.Tensor) -> None:
+        found = [tuple(row) for row in order.tolist()]
+        counts = [found.count(one) for one in itertools.permutations((1, 2, 3))]
+        assert sum(counts) == COUNT and stats.chisquare(counts).pvalue > LEAST_P_VALUE

@@ -74,6 +74,23 @@ def test_every_slot_equals_nnunets(
     assert compared > 240
 
 
+def test_a_cascade_is_planned_where_nnunet_adds_one_and_is_its_plan_at_full_resolution(
+    golden: list[dict[str, Any]], read_entry: Callable[[dict[str, Any]], Fingerprint]
+) -> None:
+    """nnU-Net adds 3d_cascade_fullres where it keeps 3d_lowres, and it inherits all of 3d_fullres."""
+    kept = 0
+    for entry in golden:
+        plans, fingerprint = entry["plans"]["ExperimentPlanner"], read_entry(entry)
+        if "3d_lowres" not in plans:
+            with pytest.raises(PlanError, match="2-D|low resolution"):
+                _slots("nnunet_cascade", fingerprint)
+            continue
+        assert _slots("nnunet_cascade", fingerprint) == _slots("nnunet", fingerprint)
+        assert find_recipe("nnunet_cascade").previous_stage == "nnunet_lowres"
+        kept += 1
+    assert 5 < kept < len(golden)
+
+
 def test_a_budget_scales_with_the_memory_asked_for(make_fingerprint: Any) -> None:
     fingerprint = make_fingerprint(spacing=(1.0, 0.77, 0.77), shape=(432, 512, 512), num_cases=20)
     recipe = find_recipe("nnunet_resenc_m")

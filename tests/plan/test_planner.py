@@ -89,6 +89,24 @@ def test_low_resolution_and_the_dice_of_the_batch(make_fingerprint: Any) -> None
         make_plan("nnunet_lowres", make_fingerprint(shape=(40, 56, 40)))
 
 
+def test_a_cascade_has_channels_augmentations_and_an_estimate_of_its_own(make_fingerprint: Any) -> None:
+    large = make_fingerprint(shape=(300, 300, 300), num_labels=4)
+    full, cascade = make_plan("nnunet", large), make_plan("nnunet_cascade", large)
+    assert (full.previous_stage, full.num_previous_classes) == (None, 0)
+    assert (cascade.previous_stage, cascade.num_previous_classes) == ("nnunet_lowres", 3)
+    assert cascade.training.patch_size == full.training.patch_size and cascade.network == full.network
+    first = cascade.network.config["features_per_stage"][0]
+    assert cascade.estimate.parameters - full.estimate.parameters == 3 * 3**3 * first
+    own = cascade.training.augmentation[-2:]
+    assert cascade.training.augmentation[:-2] == full.training.augmentation
+    assert [entry.name for entry in own] == ["previous_morphology", "previous_component"]
+    assert [entry.parameters["probability"] for entry in own] == [0.4, 0.2]
+    assert all(e.parameters["num_labels"] == 3 and e.parameters["probability_label"] == 0.5 for e in own)
+    assert "nnunet_lowres" in cascade.rationale["previous_stage"]
+    with pytest.raises(PlanError, match="100% of the median image"):
+        make_plan("nnunet_cascade", make_fingerprint(shape=(40, 56, 40)))
+
+
 def test_what_cannot_be_planned_is_refused_with_the_reason(make_fingerprint: Any) -> None:
     with pytest.raises(PlanError, match="2-D"):
         make_plan("unet", make_fingerprint(shape=(1, 200, 200)))

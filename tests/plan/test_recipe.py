@@ -4,7 +4,7 @@ import pytest
 
 from autoseg.errors import PlanError
 from autoseg.networks import available_architectures
-from autoseg.plan.recipe import find_recipe, flat_name, recipe_names
+from autoseg.plan.recipe import find_recipe, flat_name, previous_recipe, recipe_names
 
 
 def test_a_bare_architecture_is_three_dimensional() -> None:
@@ -19,6 +19,11 @@ def test_suffixes_are_budget_and_form() -> None:
     assert recipe.budget is not None and recipe.memory_gb == recipe.budget.memory_gb == 24.0
     assert find_recipe("nnunet_resenc").budget != find_recipe("nnunet_resenc_m").budget
     assert find_recipe("attention_unet_lowres").low_resolution
+    cascade = find_recipe("nnunet_resenc_m_cascade")
+    assert (cascade.cascade, cascade.low_resolution, cascade.previous_stage) == (True, False, "nnunet_resenc_m_lowres")
+    assert find_recipe("unet").previous_stage is None and previous_recipe("unet_lowres") is None
+    assert previous_recipe("autoseg.networks.unet_cascade") == "autoseg.networks.unet_lowres"
+    assert flat_name("unet_cascade") == "unet_2d"
     assert flat_name("nnunet_resenc_xl") == "nnunet_resenc_xl_2d" and flat_name("unet_lowres") == "unet_2d"
 
 
@@ -30,7 +35,8 @@ def test_modules_outside_the_package_are_recipes_too() -> None:
 def test_every_listed_recipe_exists_and_every_architecture_is_listed() -> None:
     recipes = [find_recipe(name) for name in recipe_names()]
     assert {recipe.architecture for recipe in recipes} == set(available_architectures())
-    nnunets = {"nnunet_2d", "nnunet_lowres", "nnunet_resenc_m", "nnunet_resenc_l", "nnunet_resenc_xl"}
+    nnunets = {"nnunet_2d", "nnunet_lowres", "nnunet_resenc_m", "nnunet_resenc_l", "nnunet_resenc_xl",
+               "nnunet_cascade"}  # fmt: skip
     assert nnunets <= set(recipe_names())
 
 

@@ -1,9 +1,11 @@
 """Variants: what is set, what follows, what is refused."""
 
+import json
 from typing import Any
 
 import pytest
 
+from autoseg.documents import parse_document, to_text
 from autoseg.errors import AutosegError, DocumentError, PlanError
 from autoseg.plan.plan import Plan
 from autoseg.plan.planner import make_plan
@@ -186,3 +188,40 @@ def test_a_network_that_cannot_take_the_patch_is_refused(make_fingerprint: Any) 
     plan = make_plan("unetr", make_fingerprint())
     with pytest.raises(PlanError, match="cannot be run at patch size"):
         make_variant(plan, "v", ["network.config.patch_size=[32,32,32]"])
+
+
+def test_a_previous_stage_brings_its_channels_and_augmentations_and_takes_them_away_again(plan: Plan) -> None:
+    cascade = make_variant(plan, "cascade", ["previous_stage=nnunet_lowres"])
+    assert (cascade.previous_stage, cascade.num_previous_classes) == ("nnunet_lowres", 2)
+    assert cascade.estimate.parameters > plan.estimate.parameters and cascade.network == plan.network
+    names = [entry.name for entry in cascade.training.augmentation]
+    assert names[-2:] == ["previous_morphology", "previous_component"]
+    assert cascade.training.augmentation[-1].parameters["num_labels"] == 2
+    back = make_variant(cascade, plan.name, ["previous_stage=null"])
+    assert (back.training, back.estimate, back.previous_stage) == (plan.training, plan.estimate, None)
+    strong = make_variant(plan, "v", ["previous_stage=x", "training.augmentation=da5"]).training.augmentation
+    assert strong[-1].name == "previous_component" and strong[-1].parameters["probability_label"] == 1.0
+    brief = make_variant(plan, "v", ["previous_stage=x", "training.epochs=2"])
+    assert [entry.name for entry in brief.training.augmentation] == ["mirror"]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["previous_stage=v"], "is the plan itself"),
+        (['training.augmentation=["mirror", "previous_component"]'], "previous_stage is null; leave it out"),
+        (["previous_stage=3"], "previous_stage: Input should be a valid string"),
+    ],
+)
+def test_impossible_previous_stages_are_refused(plan: Plan, assignments: list[str], message: str) -> None:
+    with pytest.raises(DocumentError, match=message):
+        make_variant(plan, "v", assignments)
+
+
+def test_a_region_that_is_written_as_no_label_cannot_be_read_back(plan: Plan) -> None:
+    content = json.loads(to_text(make_variant(plan, "v", ["previous_stage=x"])))
+    content["dataset"]["regions"] = {"both": {"labels": [1, 2], "value": 7}, "one": {"labels": [1], "value": 1}}
+    with pytest.raises(DocumentError, match=r"region 'both' is written as 7, which is no label.*\[0, 1, 2\]"):
+        parse_document(json.dumps(content), Plan, where="v")
+    content["dataset"]["regions"]["both"]["value"] = 2
+    assert parse_document(json.dumps(content), Plan, where="v").num_previous_classes == 2
