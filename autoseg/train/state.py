@@ -219,11 +219,13 @@ def read_checkpoint(path: Path, plan: Plan) -> Checkpoint:
 def read_progress(run_folder: Path, plan: Plan) -> tuple[int, bool]:
     """Return the number of epochs of a run that has a last.pt, and whether it is finished.
 
+    One that was exported holds the network alone, and is what was meant to be exported.
+
     Raises:
         TrainingError: it is unreadable.
     """
-    checkpoint = _load(run_folder / "checkpoints" / "last.pt", _RESUMABLE)
-    return checkpoint["epoch"], is_finished(plan, checkpoint["history"])
+    checkpoint = _load(run_folder / "checkpoints" / "last.pt", _NETWORK)
+    return checkpoint["epoch"], "history" not in checkpoint or is_finished(plan, checkpoint["history"])
 
 
 def restore_state(state: TrainState, checkpoint: Checkpoint) -> None:

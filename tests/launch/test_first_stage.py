@@ -181,7 +181,7 @@ def test_missing_folds_are_named_with_the_command(cascade: Workspace, dataset: D
     message = refused(cascade, dataset)
     assert "folds [1] of low are not trained to their end; run autoseg_train -d Phantom -a low -f 1" in message
     path = cascade.fold(D, FIRST, 0) / "checkpoints" / "last.pt"
-    torch.save(torch.load(path, weights_only=True) | {"epoch": 1}, path)
+    torch.save(torch.load(path, weights_only=True) | {"epoch": 1, "history": [{"validation_dice": {}}]}, path)
     assert "folds [0, 1] of low" in refused(cascade, dataset)
 
 
