@@ -37,7 +37,7 @@ def export(
 
     Example: autoseg_export -d Hippocampus -a unet -o hippocampus_model
     """
-    from autoseg.data.layouts import dataset_name
+    from autoseg.data.dataset import name_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.errors import WorkspaceError
 
@@ -47,7 +47,7 @@ def export(
         return
     if not dataset or not plan or not output:
         raise WorkspaceError("-d, -a and -o are needed: the dataset, the plan, and the new folder or FILE.zip")
-    name = dataset_name(Path(dataset))
+    name = name_dataset(dataset, place)
     if output.suffix == ".zip":
         _pack(place, name, plan, output, fold or ())
     else:

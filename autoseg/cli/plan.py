@@ -60,6 +60,11 @@ def plan(
         Optional[tuple[str, str]],  # noqa: UP045
         typer.Option("--diff", help="Only show what differs between two existing plans (names, or paths)."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Measure and preprocess again what is done already.")] = False,
+    part: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--part", help="K/N: only measure every N-th case from the K-th on; then run without it."),
+    ] = None,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -89,7 +94,10 @@ def plan(
         return
     found = find_dataset(dataset, place, strict=False)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channel(s), in {found.folder}")
-    plans = _prepare(found, place, request, preprocess_too=not no_preprocess, workers=num_workers(workers))
+    if part:
+        _measure_part(found, place, part, force=force, workers=num_workers(workers))
+        return
+    plans = _prepare(found, place, request, preprocess_too=not no_preprocess, force=force, workers=num_workers(workers))
     if preview:
         _write_previews(plans, place, num_workers(workers))
 
@@ -132,20 +140,35 @@ def _memory_gb(option: str | None) -> float | None:
     return value
 
 
+def _measure_part(dataset: "Dataset", place: "Workspace", part: str, *, force: bool, workers: int) -> None:
+    from autoseg.launch.prepare import measure_part, parse_part
+
+    number, count = parse_part(part, len(dataset.cases))
+    total = len(dataset.cases[number - 1 :: count])
+    with progress_bar(f"measuring part {part}", total) as advance:
+        problems = measure_part(dataset, place, number, count, num_workers=workers, on_case=advance, force=force)
+    out, errors = console(), sum(problem.severity == "error" for problem in problems)
+    out.print(f"measured {total} cases: {errors} errors and {len(problems) - errors} warnings in single cases")
+    out.print(f"wrote {place.measured(dataset.name)}", soft_wrap=True)
+    out.print(f"next: autoseg_plan -d {dataset.name} when all {count} parts are there, to merge them and plan")
+
+
 def _prepare(
-    dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, workers: int
+    dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, force: bool, workers: int
 ) -> "list[Plan]":
     from autoseg.launch.prepare import distinct_preprocessing, measure, preprocess
 
     out = console()
     with progress_bar("checking and measuring", len(dataset.cases)) as advance:
-        fingerprint, splits = measure(dataset, place, num_workers=workers, on_case=advance, on_problems=_print_problems)
+        fingerprint, splits = measure(
+            dataset, place, num_workers=workers, on_case=advance, on_problems=_print_problems, force=force
+        )
     _print_fingerprint(fingerprint, len(splits.folds))
     plans = _make_plans(fingerprint, place, request)
     if preprocess_too:
         total = len(dataset.cases) * len(distinct_preprocessing(plans))
         with progress_bar("preprocessing", total) as advance:
-            preprocess(dataset, plans, place, num_workers=workers, on_case=advance)
+            preprocess(dataset, plans, place, num_workers=workers, on_case=advance, force=force)
     _print_written(dataset.name, plans, place, "fingerprint.json, splits.json, problems.json")
     first = plans[0].previous_stage
     train = f"autoseg_train -d {dataset.name} -a {first or plans[0].name} -f 0"
@@ -205,6 +228,12 @@ def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
         f"stored as {', '.join(orientations)}; {num_folds} folds",
         markup=False,
     )
+    for name, found in fingerprint.components.items():
+        cases = sum(case.label_voxels[name] > 0 for case in fingerprint.cases)
+        sizes = (
+            f", of {found.min_mm3:.3g} to {found.max_mm3:.3g} mm3, median {found.median_mm3:.3g}" if found.count else ""
+        )
+        console().print(f"  {name}: in {cases} cases, {found.count} components{sizes}", markup=False)
 
 
 def _print_written(dataset: str, plans: "Sequence[Plan]", place: "Workspace", others: str) -> None:

@@ -45,14 +45,14 @@ def predict(
 
     Example: autoseg_predict -d Hippocampus -a unet -i new_images -o segmentations
     """
-    from autoseg.data.dataset import find_images
-    from autoseg.data.layouts import dataset_name
+    from autoseg.data.dataset import find_images, name_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device
     from autoseg.launch.inference import check_output, chosen_plans, claim_output, open_model
 
     check_output(output)
-    place, chosen, name = open_workspace(workspace), choose_device(device), dataset_name(Path(dataset))
+    place, chosen = open_workspace(workspace), choose_device(device)
+    name = name_dataset(dataset, place)
     plans = chosen_plans(place, name, plan)
     model, record = open_model(place, name, plans, fold or (), chosen, with_postprocessing=not no_postprocessing)
     cases = find_images(images, model.plan.dataset.channels)

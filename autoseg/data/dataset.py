@@ -11,7 +11,18 @@ from autoseg.data.problems import dataset_error, make_problem
 from autoseg.data.workspace import Workspace
 from autoseg.errors import DatasetError, nearest
 
-__all__ = ["Case", "Dataset", "find_dataset", "find_folder", "find_images"]
+__all__ = ["Case", "Dataset", "find_dataset", "find_folder", "find_images", "name_dataset"]
+
+
+def name_dataset(name_or_path: str, workspace: Workspace) -> str:
+    """Return the name that a dataset has in the workspace's folders; its raw data need not be there.
+
+    Raises:
+        DatasetError: it is called by its number, and no raw folder has that number.
+    """
+    if name_or_path.isdigit() and not workspace.plans(name_or_path).is_dir():
+        return dataset_name(find_folder(name_or_path, workspace))
+    return dataset_name(Path(name_or_path))
 
 
 def find_dataset(name_or_path: str, workspace: Workspace, *, strict: bool = True) -> Dataset:

@@ -9,7 +9,7 @@ from autoseg.errors import WorkspaceError
 VARIABLE = "AUTOSEG_WORKSPACE"
 NNUNET_VARIABLE = "nnUNet_raw"
 
-RESERVED_NAMES = ("fingerprint", "problems", "splits")
+RESERVED_NAMES = ("fingerprint", "dataset_fingerprint", "problems", "splits")
 """Documents that stand beside the plans: no plan can be named like these."""
 
 
@@ -41,6 +41,14 @@ class Workspace:
     def problems(self, dataset: str) -> Path:
         """What the checks found wrong or doubtful."""
         return self.plans(dataset) / "problems.json"
+
+    def measured(self, dataset: str) -> Path:
+        """Folder of the measurements of single cases."""
+        return self.plans(dataset) / "measured"
+
+    def nnunet_fingerprint(self, dataset: str) -> Path:
+        """The fingerprint as nnU-Net's own document."""
+        return self.plans(dataset) / "dataset_fingerprint.json"
 
     def splits(self, dataset: str) -> Path:
         """The document of the cross-validation folds."""

@@ -23,6 +23,22 @@ class ChannelIntensities(Document):
     percentile_99_5: float
 
 
+class Components(Document):
+    """The connected components of a label: lesions, where it marks lesions; 26 neighbours touch.
+
+    Attributes:
+        count: how many there are.
+        min_mm3: volume of the smallest, in mm^3; so the quartiles, the median and the largest. Null without any.
+    """
+
+    count: int
+    min_mm3: float | None
+    quartile_1_mm3: float | None
+    median_mm3: float | None
+    quartile_3_mm3: float | None
+    max_mm3: float | None
+
+
 class CaseFingerprint(Document):
     """One case.
 
@@ -33,6 +49,8 @@ class CaseFingerprint(Document):
         shape_after_crop: voxels (z, y, x) of the nonzero box.
         orientation: of the image file, where its x, y and z axes run to, e.g. ``RAS``.
         label_voxels: number of voxels of each label, background and ignore included.
+        field_of_view_mm: extent of the image in mm (z, y, x): voxels times spacing; null in older documents.
+        components: of each foreground label; empty where they were not measured.
     """
 
     name: str
@@ -41,6 +59,8 @@ class CaseFingerprint(Document):
     shape_after_crop: tuple[int, int, int]
     orientation: str
     label_voxels: dict[str, int]
+    field_of_view_mm: tuple[float, float, float] | None = None
+    components: dict[str, Components] = {}
 
 
 class Fingerprint(Document):
@@ -49,6 +69,7 @@ class Fingerprint(Document):
     Attributes:
         intensities: one entry a channel.
         median_relative_size_after_cropping: median over the cases of cropped by original number of voxels.
+        components: of each foreground label over all cases; empty where they were not measured.
     """
 
     schema_: Literal["autoseg.fingerprint.1"] = Field(alias="schema")
@@ -60,6 +81,7 @@ class Fingerprint(Document):
     cases: tuple[CaseFingerprint, ...]
     intensities: tuple[ChannelIntensities, ...]
     median_relative_size_after_cropping: float
+    components: dict[str, Components] = {}
 
     @property
     def label_scheme(self) -> Labels:

@@ -1,12 +1,14 @@
 """Checking and measuring one case, in one read of each of its files."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from autoseg.data.cases import Case
 from autoseg.data.crop import nonzero_box
@@ -19,19 +21,28 @@ from autoseg.errors import VolumeError
 SEED = 1234  # nnU-Net's
 MAX_COMPARED = 12
 """Up to so many labels, comparing with each is faster than counting all at once."""
+MAX_BINS = 1 << 16
+"""Whole numbers over a wider range than CT and 16-bit MR have are sampled like any others."""
+NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 MAX_FOUND_LABEL = 1000
 """Larger values in a file whose labels nobody declared are those of an image."""
 
 
 @dataclass(frozen=True)
 class Foreground:
-    """One channel's foreground in one case: exact moments, and values for the percentiles."""
+    """One channel's foreground in one case: exact moments, and a histogram for the percentiles.
+
+    Attributes:
+        values: ascending; all that occur if they are whole numbers and few enough, else those of a seeded sample.
+        counts: how often each occurs, int64.
+    """
 
     mean: float
     variance: float
     min: float
     max: float
     values: NDArray[np.float32]
+    counts: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class MeasuredCase:
         geometry: of the image file; None with an error, and all that follows is empty.
         shape_after_crop: voxels (z, y, x) of the nonzero box, canonical.
         voxels: label value to number of voxels.
+        components: foreground label value to the volumes of its connected components in mm^3, ascending, float32.
         foreground: of each channel; empty where there is none.
         digest: of the image's voxels in canonical orientation: equal for the same image, however it is stored.
     """
@@ -53,6 +65,7 @@ class MeasuredCase:
     geometry: Geometry | None = None
     shape_after_crop: tuple[int, int, int] = (0, 0, 0)
     voxels: Mapping[int, int] = field(default_factory=dict)
+    components: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     foreground: tuple[Foreground, ...] = ()
     digest: bytes = b""
 
@@ -64,7 +77,7 @@ def measure_case(case: Case, *, folder: Path, labels: Labels | None, max_values:
         case: the files.
         folder: of the dataset; problems name files relative to it.
         labels: what is declared; None: every whole number is a label.
-        max_values: foreground values kept of each channel; more are sampled.
+        max_values: foreground values kept of each channel where they are no whole numbers; more are sampled.
     """
     image, errors = check_image(case.images)
     classes = None
@@ -86,6 +99,7 @@ def measure_case(case: Case, *, folder: Path, labels: Labels | None, max_values:
         geometry=image.geometry,
         shape_after_crop=canonical_geometry(cropped_geometry).shape,
         voxels=_count(classes, labels),
+        components=measure_components(classes, labels, math.prod(image.geometry.spacing)),
         foreground=found,
         digest=digest,
     )
@@ -129,11 +143,43 @@ def _count(classes: NDArray[np.integer], labels: Labels | None) -> dict[int, int
     return {value: int(counts[number - IGNORED_CLASS]) for value, number in numbers.items()}
 
 
+def measure_components(
+    classes: NDArray[np.integer], labels: Labels | None, voxel_mm3: float
+) -> dict[int, NDArray[np.float32]]:
+    """Return foreground label value to the volumes in mm^3 of its connected components, ascending.
+
+    Args:
+        classes: (Z, Y, X); the label values themselves where ``labels`` is None.
+        labels: what is declared.
+        voxel_mm3: volume of a voxel.
+    """
+    found = {}
+    for number, box in enumerate(ndimage.find_objects(np.maximum(classes, 0)), start=1):
+        value = number if labels is None else labels.class_values[number]
+        if box is not None:
+            numbered, count = ndimage.label(classes[box] == number, structure=NEIGHBOURS)
+            sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+            found[value] = np.sort(sizes * voxel_mm3).astype(np.float32)
+    return found
+
+
 def _measure_channel(values: NDArray[np.float32], max_values: int, digest: bytes) -> Foreground:
+    mean, variance = values.mean(dtype=np.float64), values.var(dtype=np.float64)
+    low, high = float(values.min()), float(values.max())
+    return Foreground(float(mean), float(variance), low, high, *_histogram(values, low, high, max_values, digest))
+
+
+def _histogram(
+    values: NDArray[np.float32], low: float, high: float, max_values: int, digest: bytes
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return ascending values and how often each occurs, see ``Foreground``."""
+    if high - low < MAX_BINS and (values == np.rint(values)).all():
+        counts = np.bincount((values - low).astype(np.int32))
+        occurring = np.flatnonzero(counts)
+        return (occurring + low).astype(np.float32), counts[occurring]
     seed = [SEED, int.from_bytes(digest[:4], "little")]  # of the image, so that neither its name nor other cases matter
     kept = values if values.size <= max_values else np.random.default_rng(seed).choice(values, max_values)
-    mean, variance = values.mean(dtype=np.float64), values.var(dtype=np.float64)
-    return Foreground(float(mean), float(variance), float(values.min()), float(values.max()), kept)
+    return np.unique(kept, return_counts=True)
 
 
 def _digest(image: Volume) -> bytes:

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from autoseg.data.description import FILE_NAME as DESCRIPTION
 from autoseg.data.layouts import dataset_name, read_declaration
-from autoseg.documents import Document, read_document
+from autoseg.documents import Document, format_json, read_document, write_text
 from autoseg.errors import DatasetError, DocumentError
 from autoseg.fingerprint.fingerprint import SCHEMA, CaseFingerprint, ChannelIntensities, Fingerprint
 
@@ -71,6 +71,25 @@ def read_nnunet_fingerprint(folder: Path) -> Fingerprint:
         intensities=_intensities(measured, channels),
         median_relative_size_after_cropping=measured.median_relative_size_after_cropping,
     )
+
+
+def write_nnunet_fingerprint(fingerprint: Fingerprint, path: Path) -> None:
+    """Write what nnU-Net's own dataset_fingerprint.json would hold of a dataset.
+
+    Its cases come in the fingerprint's order, their axes in canonical orientation, while nnU-Net keeps them as stored.
+    Statistics are of all foreground voxels where these are whole numbers; nnU-Net draws from them.
+    """
+    names = ChannelIntensities.model_fields
+    content = {
+        "spacings": [case.spacing for case in fingerprint.cases],
+        "shapes_after_crop": [case.shape_after_crop for case in fingerprint.cases],
+        "foreground_intensity_properties_per_channel": {
+            str(number): {name: getattr(channel, name) for name in names}
+            for number, channel in enumerate(fingerprint.intensities)
+        },
+        "median_relative_size_after_cropping": fingerprint.median_relative_size_after_cropping,
+    }
+    write_text(path, format_json(content) + "\n")
 
 
 def _problems(measured: _NnunetFingerprint, channels: tuple[str, ...]) -> list[str]:

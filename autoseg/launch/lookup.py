@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autoseg.data.layouts import dataset_name
+from autoseg.data.dataset import name_dataset
 from autoseg.data.workspace import Workspace
 from autoseg.errors import PlanError
 from autoseg.plan.plan import Plan, read_plan
@@ -19,7 +19,7 @@ def find_plan(name: str, workspace: Workspace, dataset: str | None) -> Plan:
     if path.suffix == ".json" or len(path.parts) > 1:
         return read_plan(path)
     if dataset is not None:
-        return read_plan(workspace.plan(dataset_name(Path(dataset)), name))
+        return read_plan(workspace.plan(name_dataset(dataset, workspace), name))
     found = sorted(workspace.root.glob(f"plans/*/{name}.json"))
     if not found:
         raise PlanError(

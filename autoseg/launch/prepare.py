@@ -1,5 +1,6 @@
 """Preparing a dataset: checks and fingerprint, folds, plans, preprocessed cases. The recipe behind ``autoseg_plan``."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +8,16 @@ from pathlib import Path
 import torch
 
 from autoseg.data.dataset import Case, Dataset
-from autoseg.data.problems import Problems, dataset_error
+from autoseg.data.problems import Problem, Problems, dataset_error
 from autoseg.data.splits import OWN_SPLITS, Splits, group_cases, make_splits, split_problems
 from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document, write_document
-from autoseg.errors import PlanError, WorkspaceError
-from autoseg.fingerprint.extract import examine
+from autoseg.errors import DatasetError, PlanError, WorkspaceError
+from autoseg.fingerprint.extract import examine, measure_cases
 from autoseg.fingerprint.fingerprint import Fingerprint, present_labels
-from autoseg.fingerprint.nnunet import read_nnunet_fingerprint
+from autoseg.fingerprint.nnunet import read_nnunet_fingerprint, write_nnunet_fingerprint
 from autoseg.launch.first_stage import check_previous_stages
+from autoseg.plan.assignments import check_assignments
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.planner import make_plan
 from autoseg.plan.recipe import find_recipe, flat_name, previous_recipe, recipe_names
@@ -60,8 +62,11 @@ def measure(
     num_workers: int,
     on_case: OnCase | None = None,
     on_problems: Callable[[Problems], None] | None = None,
+    force: bool = False,
 ) -> tuple[Fingerprint, Splits]:
-    """Check and measure all cases, and write problems.json, fingerprint.json and splits.json.
+    """Check and measure all cases, and write problems.json, splits.json and the fingerprint, also in nnU-Net's form.
+
+    Cases that were measured before and whose files are unchanged are not read again.
 
     Args:
         dataset: what to measure.
@@ -69,6 +74,7 @@ def measure(
         num_workers: number of threads; each holds one case in memory.
         on_case: told each finished case.
         on_problems: told all that is wrong or doubtful, before errors are raised.
+        force: whether all are measured anew.
 
     Raises:
         DatasetError: there are errors; only problems.json is written.
@@ -76,7 +82,8 @@ def measure(
     """
     if not split_problems(dataset):
         choose_splits(dataset, workspace)  # refuses at once what would be refused in the end
-    found = examine(dataset, num_workers=num_workers, on_case=on_case)
+    keep = workspace.measured(dataset.name)
+    found = examine(dataset, num_workers=num_workers, on_case=on_case, keep=keep, force=force)
     report = workspace.problems(dataset.name)
     write_document(report, found.problems)
     if on_problems:
@@ -85,8 +92,48 @@ def measure(
         raise dataset_error(dataset.folder, found.problems.problems, report)
     splits = choose_splits(dataset, workspace, presence=present_labels(found.fingerprint))
     write_document(workspace.fingerprint(dataset.name), found.fingerprint)
+    write_nnunet_fingerprint(found.fingerprint, workspace.nnunet_fingerprint(dataset.name))
     write_document(workspace.splits(dataset.name), splits)
     return found.fingerprint, splits
+
+
+def measure_part(
+    dataset: Dataset,
+    workspace: Workspace,
+    part: int,
+    num_parts: int,
+    *,
+    num_workers: int,
+    on_case: OnCase | None = None,
+    force: bool = False,
+) -> list[Problem]:
+    """Measure every ``num_parts``-th case from the ``part``-th (from 1) on, and keep what was found for ``measure``.
+
+    Parts can run anywhere at any time, several on the same case too: what one keeps is what ``measure`` would find.
+
+    Returns:
+        what is wrong or doubtful with these cases, as far as it shows in each by itself.
+    """
+    cases = dataset.cases[part - 1 :: num_parts]
+    keep = workspace.measured(dataset.name)
+    found = measure_cases(dataset, cases, num_workers=num_workers, on_case=on_case, keep=keep, force=force)
+    return [problem for case in found for problem in case.problems]
+
+
+def parse_part(text: str, num_cases: int) -> tuple[int, int]:
+    """Return K and N of ``K/N``.
+
+    Raises:
+        DatasetError: it is not of this form, or there is no such part.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count <= num_cases:
+        allowed = f"K/N with 1 <= K <= N, and N at most the number of cases, {num_cases}"
+        raise DatasetError(
+            f"--part {text}: no part of the dataset; allowed is {allowed}, e.g. --part 1/{min(4, num_cases)}"
+        )
+    return number, count
 
 
 def choose_splits(
@@ -181,6 +228,7 @@ def check_request(request: PlanRequest) -> None:
     for name in request.architectures:
         if name != ALL:
             find_recipe(name)
+    check_assignments(request.assignments)
     if request.assignments and not request.name:
         raise PlanError("--set: a variant needs a name of its own; add --name, e.g. --name unet_short")
     if request.base and not request.assignments:
@@ -205,12 +253,20 @@ def gpu_memory_gb() -> float:
 
 
 def preprocess(
-    dataset: Dataset, plans: Sequence[Plan], workspace: Workspace, *, num_workers: int, on_case: OnCase | None = None
+    dataset: Dataset,
+    plans: Sequence[Plan],
+    workspace: Workspace,
+    *,
+    num_workers: int,
+    on_case: OnCase | None = None,
+    force: bool = False,
 ) -> None:
-    """Preprocess the dataset once for each distinct preprocessing among ``plans``; finished cases are kept."""
+    """Preprocess the dataset once for each distinct preprocessing among ``plans``; finished cases are kept, unless
+    ``force`` has them done anew.
+    """
     for digest, plan in distinct_preprocessing(plans).items():
         folder = workspace.preprocessed(dataset.name, digest)
-        preprocess_dataset(dataset, plan, folder, num_workers=num_workers, on_case=on_case)
+        preprocess_dataset(dataset, plan, folder, num_workers=num_workers, on_case=on_case, force=force)
 
 
 def preview(plan: Plan, workspace: Workspace, *, num_workers: int) -> Path:

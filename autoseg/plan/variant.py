@@ -8,6 +8,7 @@ from autoseg.documents import parse_document
 from autoseg.errors import AutosegError, DocumentError, PlanError, nearest
 from autoseg.networks import load_architecture
 from autoseg.plan import rules
+from autoseg.plan.assignments import check_settable, parse_assignments
 from autoseg.plan.augmentation import adapt, augmentation_entry, make_recipe, setting_of
 from autoseg.plan.memory import Workload, measure_cost
 from autoseg.plan.optimization import Adam, AdamW, Cosine, Cyclic, OneCycle, Plateau, Poly, RmsProp, Sgd, Step
@@ -17,15 +18,6 @@ from autoseg.plan.rationale import explain_cost, times
 
 Content = dict[str, Any]
 """A plan as plain JSON values."""
-
-NOT_SETTABLE = {
-    "schema": "it says how to read the file",
-    "name": "give the variant's name with --name",
-    "dataset": "it describes the data",
-    "budget": "plan again with --memory",
-    "estimate": "it is derived from the other fields",
-    "rationale": "it is derived from the other fields",
-}
 
 _OPTIMIZERS = {"sgd": Sgd, "adam": Adam, "adamw": AdamW, "rmsprop": RmsProp}
 _SCHEDULES = {
@@ -46,7 +38,7 @@ def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
         DocumentError: an unknown key or a value that does not fit.
         PlanError: a component that does not exist, or a plan that cannot be built.
     """
-    parsed = _parse(assignments)
+    parsed = parse_assignments(assignments)
     content = json.loads(plan.model_dump_json(by_alias=True))
     content["name"] = name
     ordered = sorted(
@@ -62,28 +54,10 @@ def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
     return _with_estimate(variant, plan)
 
 
-def _parse(assignments: Sequence[str]) -> Content:
-    parsed: Content = {}
-    for text in assignments:
-        key, equals, value = text.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise DocumentError(f"--set {text}: expected KEY=VALUE, e.g. training.epochs=20")
-        if key in parsed:
-            raise DocumentError(f"--set {text}: {key} is set twice; give it once")
-        try:
-            parsed[key] = json.loads(value)
-        except json.JSONDecodeError:
-            parsed[key] = value.strip()
-    return parsed
-
-
 def _assign(content: Content, key: str, value: Any) -> None:
     """Set one field, with what its section needs around it, and write down what it was."""
     *parents, last = key.split(".")
-    top = key.split(".")[0]
-    if top in NOT_SETTABLE:
-        raise DocumentError(f"--set {key}: {top!r} cannot be set: {NOT_SETTABLE[top]}")
+    check_settable(key)
     owner = _find(content, parents, key)
     old = _find(owner, [last], key)
     index = int(last) if isinstance(owner, list) else last

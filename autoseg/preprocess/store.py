@@ -172,7 +172,13 @@ class CaseStore:
 
 
 def preprocess_dataset(
-    dataset: Dataset, plan: Plan, folder: Path, *, num_workers: int, on_case: Callable[[Case], None] | None = None
+    dataset: Dataset,
+    plan: Plan,
+    folder: Path,
+    *,
+    num_workers: int,
+    on_case: Callable[[Case], None] | None = None,
+    force: bool = False,
 ) -> None:
     """Preprocess all labelled cases of a dataset into ``folder``, skipping those that are finished and unchanged.
 
@@ -182,6 +188,7 @@ def preprocess_dataset(
         folder: made if it is not there.
         num_workers: number of threads; each holds one case in memory.
         on_case: called with each case that is done, also with those skipped.
+        force: whether none is skipped.
 
     Raises:
         DatasetError: names of cases collide in the folder. VolumeError: a case cannot be read.
@@ -194,7 +201,7 @@ def preprocess_dataset(
         write_document(content, preprocessing_content(plan))
 
     def preprocess(case: Case) -> None:
-        if not store.is_current(case):
+        if force or not store.is_current(case):
             store.save(preprocess_case(case, plan))
 
     map_cases(preprocess, dataset.cases, num_workers=num_workers, on_done=on_case)

@@ -7,6 +7,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import skimage.measure
 
 from autoseg.data.dataset import find_dataset
 from autoseg.data.workspace import Workspace
@@ -101,6 +102,42 @@ def test_intensities_equal_those_of_all_foreground_voxels(folder: Path) -> None:
             assert below <= quantile + 1e-9 and above >= quantile - 1e-9
     relative = [np.prod(case.shape_after_crop) / np.prod(case.shape) for case in found.cases]
     assert found.median_relative_size_after_cropping == pytest.approx(np.median(relative))
+
+
+def test_components_are_skimages(folder: Path) -> None:
+    """A speck apart and one that touches by a corner, in the first case."""
+    path = folder / "labelsTr" / "c0.nii.gz"
+    image = nibabel.load(path)
+    label = np.asarray(image.dataobj).copy()
+    label[10, 9, 8], label[9, 9, 6] = 1, 1
+    nibabel.save(nibabel.Nifti1Image(label, image.affine), path)
+    found = measure(folder)
+    volumes = []
+    for case in found.cases:
+        _, label, spacing = by_hand(folder, case.name)
+        regions = skimage.measure.label(label == 1, connectivity=3)
+        own = np.sort(np.bincount(regions.ravel())[1:] * np.prod(spacing, dtype=float))
+        volumes.append(own)
+        entry = case.components["organ"]
+        assert entry.count == len(own)
+        assert [entry.min_mm3, entry.median_mm3, entry.max_mm3] == pytest.approx([own[0], np.median(own), own[-1]])
+        assert case.field_of_view_mm == pytest.approx(np.array(case.shape) * case.spacing)
+    together = found.components["organ"]
+    assert found.cases[0].components["organ"].count == 2
+    assert together.count == sum(map(len, volumes))
+    quartiles = [together.quartile_1_mm3, together.median_mm3, together.quartile_3_mm3]
+    assert quartiles == pytest.approx(np.quantile(np.concatenate(volumes), [0.25, 0.5, 0.75]))
+    assert found.cases[1].components["lesion"].count == 0 and found.cases[1].components["lesion"].max_mm3 is None
+    assert set(found.components) == {"organ", "lesion"}
+
+
+def test_whole_numbers_are_never_sampled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (folder / "imagesTr").iterdir():
+        image = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.rint(image.get_fdata()).astype(np.int16), image.affine), path)
+    everything = measure(folder)
+    monkeypatch.setattr(extract, "MAX_VALUES", 3)
+    assert measure(folder) == everything
 
 
 def test_equal_weights_give_numpys_quantiles(rng: np.random.Generator) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autoseg.errors import DatasetError
-from autoseg.fingerprint.nnunet import holds_fingerprint_only, read_nnunet_fingerprint
+from autoseg.fingerprint.nnunet import holds_fingerprint_only, read_nnunet_fingerprint, write_nnunet_fingerprint
 
 CHANNEL = {
     "mean": 1.5, "median": 1.0, "std": 2.0, "min": -3.0, "max": 9.0, "percentile_00_5": -2.0, "percentile_99_5": 8.0,
@@ -73,3 +73,12 @@ def test_mistakes_are_named(
 ) -> None:
     with pytest.raises(DatasetError, match=message):
         read_nnunet_fingerprint(_write(tmp_path, description, measured))
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    fingerprint = read_nnunet_fingerprint(_write(tmp_path))
+    (tmp_path / "other").mkdir()
+    other = _write(tmp_path / "other")
+    write_nnunet_fingerprint(fingerprint, other / "dataset_fingerprint.json")
+    again = read_nnunet_fingerprint(other)
+    assert again.model_copy(update={"dataset": fingerprint.dataset}) == fingerprint

@@ -146,11 +146,11 @@ def test_an_architecture_that_does_not_suit_is_skipped_with_its_reason(
 
 
 def test_planning_again_gives_the_same_documents(place: Workspace, dataset: Dataset, tiny: tuple[str, ...]) -> None:
-    before = {path.name: path.read_text() for path in place.plans("Phantom").iterdir()}
+    before = {path.name: path.read_text() for path in place.plans("Phantom").glob("*.json")}
     _pretend_trained(place)
     fingerprint, _ = measure(dataset, place, num_workers=2)
     make_plans(fingerprint, place, _request("unet", assignments=tiny, name="tiny"))
-    assert {path.name: path.read_text() for path in place.plans("Phantom").iterdir()} == before
+    assert {path.name: path.read_text() for path in place.plans("Phantom").glob("*.json")} == before
 
 
 def test_a_mistake_in_the_dataset_writes_only_what_is_wrong(
@@ -165,7 +165,7 @@ def test_a_mistake_in_the_dataset_writes_only_what_is_wrong(
     with pytest.raises(DatasetError) as caught:
         measure(find_dataset("Phantom", place), place, num_workers=1)
     assert "phantom_002" in str(caught.value) and "phantom_004" in str(caught.value)
-    assert [path.name for path in place.plans("Phantom").iterdir()] == ["problems.json"]
+    assert [path.name for path in place.plans("Phantom").glob("*.json")] == ["problems.json"]
 
 
 def test_new_cases_get_new_folds_while_nothing_is_trained(place: Workspace, own_raw: Path) -> None:
@@ -185,13 +185,13 @@ def test_folds_do_not_change_under_results(place: Workspace, own_raw: Path, chan
     else:
         (own_raw / "imagesTr" / "phantom_003_0000.nii.gz").unlink()
         (own_raw / "labelsTr" / "phantom_003.nii.gz").unlink()
-    before = {path: path.read_bytes() for path in place.plans("Phantom").iterdir()}
+    before = {path: path.read_bytes() for path in place.plans("Phantom").glob("*.json")}
     _pretend_trained(place, fold=1)
     with pytest.raises(WorkspaceError) as caught:
         measure(find_dataset("Phantom", place), place, num_workers=1)
     counts = "1 cases are new, 0 are gone" if change == "new" else "0 cases are new, 1 are gone"
     assert counts in str(caught.value) and "fold_1" in str(caught.value) and "-w" in str(caught.value)
-    assert {path: path.read_bytes() for path in place.plans("Phantom").iterdir()} == before
+    assert {path: path.read_bytes() for path in place.plans("Phantom").glob("*.json")} == before
     shutil.rmtree(place.root / "results")
     measure(find_dataset("Phantom", place), place, num_workers=1)
 
