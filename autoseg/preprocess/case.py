@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -88,13 +89,16 @@ class PreprocessedCase:
     properties: CaseProperties
 
 
-def preprocess_case(case: Case, plan: Plan, *, with_label: bool = True) -> PreprocessedCase:
+def preprocess_case(
+    case: Case, plan: Plan, *, with_label: bool = True, device: torch.device | None = None
+) -> PreprocessedCase:
     """Read a case and bring it to the plan's orientation, spacing and intensities.
 
     Args:
         case: the files.
         plan: of it, ``preprocessing`` and the label scheme are used.
         with_label: whether the label, if there is one, is read too.
+        device: that the image is resampled on; None: the CPU.
 
     Raises:
         VolumeError: a file cannot be used, or the label does not lie on the image's grid.
@@ -107,7 +111,7 @@ def preprocess_case(case: Case, plan: Plan, *, with_label: bool = True) -> Prepr
     mask = _normalize(image, plan.preprocessing)
     if classes is not None and mask is not None:
         classes[(classes == 0) & ~mask] = OUTSIDE_CLASS
-    return _resample(image, classes, properties, plan.preprocessing)
+    return _resample(image, classes, properties, plan.preprocessing, device)
 
 
 def preprocess_volume(name: str, volume: Volume, plan: Plan) -> PreprocessedCase:
@@ -194,12 +198,16 @@ def _ranges(box: Box) -> tuple[Range, Range, Range]:
 
 
 def _resample(
-    image: Floats, classes: NDArray[np.int16] | None, properties: CaseProperties, preprocessing: Preprocessing
+    image: Floats,
+    classes: NDArray[np.int16] | None,
+    properties: CaseProperties,
+    preprocessing: Preprocessing,
+    device: torch.device | None = None,
 ) -> PreprocessedCase:
     target = preprocessing.spacing_of(properties.spacing)
     axis = coarse_axis(properties.spacing, target, preprocessing.separate_axis_threshold)
     shape = properties.shape
     if classes is not None:
         classes = resample_classes(classes, shape, order=preprocessing.label_order, separate_axis=axis)
-    image = resample_image(image, shape, order=preprocessing.image_order, separate_axis=axis)
+    image = resample_image(image, shape, order=preprocessing.image_order, separate_axis=axis, device=device)
     return PreprocessedCase(image, classes, properties)
