@@ -13,8 +13,13 @@ from autoseg.preprocess.case import resampled_shape
 SHARE = 0.8
 """Of the memory that is free now, the part that workers may take together."""
 
-WORKING_BYTES = 28
-"""Of the largest grid of a case, for each voxel: an axis's product and its source, the votes of the label's classes."""
+PRODUCT_BYTES = 10
+"""For each voxel, while a channel is resampled: the product of an axis, its source, and the finished classes."""
+
+VOTE_BYTES = 23
+"""For each new voxel, while classes are counted: scores, winners and the products of an indicator, wherever a class lies
+(``resample._vote``); less where the foreground is small.
+"""
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -43,20 +48,19 @@ def choose_crew(cases: Sequence[CaseFingerprint], plan: Plan, *, wanted: int, fr
 
 
 def predict_peak_bytes(case: CaseFingerprint, plan: Plan) -> int:
-    """Return the most memory that preprocessing a case takes: channels before and after, and the work on one of them.
-
-    The image is float32 (4 bytes a voxel and channel), on its own grid and on the plan's; the file's own array and the
-    cropped copy are alive at other times, and smaller together with the rest.
+    """Return the most memory that preprocessing a case takes, in any of its stages: reading, and the work on its label and
+    on its channels, which are float32 and are alive on their own grid and on the plan's.
     """
     settings = plan.preprocessing
     first, second, third = settings.transpose
     spacing = case.spacing[first], case.spacing[second], case.spacing[third]
     z, y, x = (case.shape_after_crop[axis] for axis in settings.transpose)
     new = math.prod([*resampled_shape((z, y, x), spacing, settings.spacing_of(spacing))])
-    whole, kept, channels = math.prod([*case.shape]), z * y * x, len(settings.normalization)
-    reading = 4 * channels * (whole + kept) + 8 * whole
-    resampling = 4 * channels * (kept + new) + WORKING_BYTES * max(kept, new)
-    return max(reading, resampling)
+    whole, kept, image = math.prod([*case.shape]), z * y * x, 4 * len(settings.normalization)
+    reading = image * (whole + kept) + 4 * whole
+    voting = image * kept + 2 * kept + VOTE_BYTES * new
+    resampling = image * (kept + new) + PRODUCT_BYTES * max(kept, new)
+    return max(reading, voting, resampling)
 
 
 def available_bytes() -> int | None:
