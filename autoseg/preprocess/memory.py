@@ -17,8 +17,8 @@ PRODUCT_BYTES = 10
 """For each voxel, while a channel is resampled: the product of an axis, its source, and the finished classes."""
 
 VOTE_BYTES = 23
-"""For each new voxel, while classes are counted: scores, winners and the products of an indicator, wherever a class lies
-(``resample._vote``); less where the foreground is small.
+"""For each new voxel, while classes are counted (``resample._vote``): scores, winners and the products of an indicator.
+Less where the foreground is small.
 """
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -48,8 +48,9 @@ def choose_crew(cases: Sequence[CaseFingerprint], plan: Plan, *, wanted: int, fr
 
 
 def predict_peak_bytes(case: CaseFingerprint, plan: Plan) -> int:
-    """Return the most memory that preprocessing a case takes, in any of its stages: reading, and the work on its label and
-    on its channels, which are float32 and are alive on their own grid and on the plan's.
+    """Return the most memory that preprocessing a case takes: while it is read, its label or its channels resampled.
+
+    The channels are float32, and all of them are alive on their own grid and on the plan's.
     """
     settings = plan.preprocessing
     first, second, third = settings.transpose

@@ -198,10 +198,11 @@ def _draw_plane(view: _View, axis: int, scale: float, low: float, high: float) -
 def _letter(picture: Image.Image, down: str, right: str) -> None:
     """Write what the edges are towards: ``down`` is where rows run to, unless they were reversed for display."""
     up = down if down in "SRA" else OPPOSITE[down]
+    middle, across = picture.height // 2 - 6, picture.width // 2 - 3
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default()
-    draw.text((picture.width // 2 - 3, 0), up, fill=YELLOW, font=font)
-    draw.text((2, picture.height // 2 - 6), OPPOSITE[right], fill=YELLOW, font=font)
-    draw.text((picture.width - 8, picture.height // 2 - 6), right, fill=YELLOW, font=font)
+    for letter, (x, y) in ((up, (across, 0)), (OPPOSITE[right], (1, middle)), (right, (picture.width - 9, middle))):
+        draw.rectangle((x - 1, y, x + 8, y + 12), fill=BLACK)  # else it is lost where the image is bright
+        draw.text((x, y), letter, fill=YELLOW, font=font)
 
 
 def _times(values: Sequence[float]) -> str:
