@@ -16,6 +16,7 @@ from pydantic import Field
 from autoseg.data.crop import Box, nonzero_box, nonzero_mask
 from autoseg.data.dataset import Case
 from autoseg.data.labels import OUTSIDE_CLASS
+from autoseg.data.pictures import ENDINGS, find_description
 from autoseg.data.volumes import (
     Geometry,
     Volume,
@@ -129,8 +130,13 @@ def preprocess_volume(name: str, volume: Volume, plan: Plan) -> PreprocessedCase
 
 
 def describe_sources(case: Case, label_path: Path | None) -> tuple[SourceFile, ...]:
-    """Return name, size and time of change of the case's files (a DICOM folder's too); missing ones are left out."""
-    sources = dict.fromkeys([*case.images, *([label_path] if label_path else [])])
+    """Return name, size and time of change of the case's files; missing ones are left out.
+
+    They are also those of a DICOM folder, and the document that says a picture's spacing.
+    """
+    files = [*case.images, *([label_path] if label_path else [])]
+    descriptions = [find_description(path) for path in files if path.suffix.lower() in ENDINGS]
+    sources = dict.fromkeys([*files, *(path for path in descriptions if path)])
     paths = [path for source in sources for path in (sorted(source.iterdir()) if source.is_dir() else [source])]
     states = [(path, path.stat()) for path in paths if path.is_file()]
     return tuple(SourceFile(name=p.name, size=s.st_size, modified_ns=s.st_mtime_ns) for p, s in states)

@@ -71,6 +71,8 @@ def resample_image(
     """
     if array_czyx.shape[1:] == tuple(shape):
         return array_czyx
+    if len(array_czyx) == 1:
+        return _resample_on(device, array_czyx[0], shape, order, separate_axis)[None]  # spares a copy
     result = np.empty((len(array_czyx), *shape), dtype=np.float32)
     for index, channel in enumerate(array_czyx):
         result[index] = _resample_on(device, channel, shape, order, separate_axis)
