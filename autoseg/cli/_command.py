@@ -14,6 +14,9 @@ from typing import Annotated, Any, NoReturn, Optional
 import typer
 from typer.exceptions import TyperException
 
+SOME_FAILED = 1
+"""Some cases could not be worked on; the others are done."""
+
 USER_ERROR = 2
 INTERRUPTED = 130
 

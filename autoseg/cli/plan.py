@@ -1,12 +1,13 @@
 """autoseg_plan: check and measure a dataset, plan every architecture, preprocess the cases."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import SOME_FAILED, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
 from autoseg.cli._plans import difference_table, plans_table, story_text
 from autoseg.cli._progress import progress_bar
 
@@ -50,8 +51,9 @@ def plan(
     ] = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Write a picture of augmented patches beside each plan.")
+        bool, typer.Option("--preview", help="Draw cases before and after preprocessing, and augmented patches.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Measure and preprocess again what is finished.")] = False,
     explain: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--explain", help="Only tell how an existing plan (its name, or a path) came about."),
@@ -60,11 +62,11 @@ def plan(
         Optional[tuple[str, str]],  # noqa: UP045
         typer.Option("--diff", help="Only show what differs between two existing plans (names, or paths)."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Measure and preprocess again what is done already.")] = False,
     part: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--part", help="K/N: only measure every N-th case from the K-th on; then run without it."),
     ] = None,
+    device: DeviceOption = "auto",
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -80,6 +82,7 @@ def plan(
     from autoseg.data.dataset import find_dataset, find_folder
     from autoseg.data.workspace import open_workspace
     from autoseg.fingerprint.nnunet import holds_fingerprint_only
+    from autoseg.launch.fold import choose_device
     from autoseg.launch.prepare import PlanRequest, check_request
 
     request = PlanRequest(
@@ -97,14 +100,19 @@ def plan(
     if part:
         _measure_part(found, place, part, force=force, workers=num_workers(workers))
         return
-    plans = _prepare(found, place, request, preprocess_too=not no_preprocess, force=force, workers=num_workers(workers))
+    chosen = None if no_preprocess else choose_device(device)
+    plans, failed = _prepare(found, place, request, device=chosen, force=force, workers=num_workers(workers))
     if preview:
-        _write_previews(plans, place, num_workers(workers))
+        _write_previews(found, plans, place, num_workers(workers))
+    if failed:
+        raise typer.Exit(SOME_FAILED)
 
 
-def _write_previews(plans: "Sequence[Plan]", place: "Workspace", workers: int) -> None:
-    from autoseg.launch.prepare import preview
+def _write_previews(dataset: "Dataset", plans: "Sequence[Plan]", place: "Workspace", workers: int) -> None:
+    from autoseg.launch.prepare import distinct_preprocessing, preview, preview_preprocessing
 
+    for one in distinct_preprocessing(plans).values():
+        console().print(f"wrote {preview_preprocessing(dataset, one, place)}", soft_wrap=True)
     for one in plans:
         console().print(f"wrote {preview(one, place, num_workers=workers)}", soft_wrap=True)
 
@@ -154,9 +162,10 @@ def _measure_part(dataset: "Dataset", place: "Workspace", part: str, *, force: b
 
 
 def _prepare(
-    dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, preprocess_too: bool, force: bool, workers: int
-) -> "list[Plan]":
-    from autoseg.launch.prepare import distinct_preprocessing, measure, preprocess
+    dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, device: Any, force: bool, workers: int
+) -> "tuple[list[Plan], list[str]]":
+    """Measure, plan, and preprocess on the device unless it is None; return the plans and the cases that failed."""
+    from autoseg.launch.prepare import measure
 
     out = console()
     with progress_bar("checking and measuring", len(dataset.cases)) as advance:
@@ -165,16 +174,42 @@ def _prepare(
         )
     _print_fingerprint(fingerprint, len(splits.folds))
     plans = _make_plans(fingerprint, place, request)
-    if preprocess_too:
-        total = len(dataset.cases) * len(distinct_preprocessing(plans))
-        with progress_bar("preprocessing", total) as advance:
-            preprocess(dataset, plans, place, num_workers=workers, on_case=advance, force=force)
+    failed = [] if device is None else _preprocess(dataset, plans, place, device=device, force=force, workers=workers)
     _print_written(dataset.name, plans, place, "fingerprint.json, splits.json, problems.json")
     first = plans[0].previous_stage
     train = f"autoseg_train -d {dataset.name} -a {first or plans[0].name} -f 0"
     later = f"   (and its other folds; then {plans[0].name})" if first else ""
-    out.print(f"next: {train + later if preprocess_too else f'autoseg_plan -d {dataset.name}'}", soft_wrap=True)
-    return plans
+    if failed:
+        out.print(f"preprocessed: {len(dataset.cases) - len(failed)} of {len(dataset.cases)} cases")
+    ready = device is not None and not failed
+    out.print(f"next: {train + later if ready else f'autoseg_plan -d {dataset.name}'}", soft_wrap=True)
+    return plans, failed
+
+
+def _preprocess(
+    dataset: "Dataset", plans: "list[Plan]", place: "Workspace", *, device: Any, force: bool, workers: int
+) -> list[str]:
+    """Preprocess the cases, tell which could not be, and return their names."""
+    from autoseg.launch.prepare import distinct_preprocessing, preprocess
+
+    def tell(case: Any, reason: str) -> None:
+        sys.stderr.write(f"error: case {case.name}: {' '.join(reason.split())}\n")
+
+    def announce(crew: Any) -> None:
+        plural = "s" if crew.num_workers > 1 else ""
+        text = f"preprocessing on {device}: {crew.num_workers} worker{plural}, at most {_size(crew.peak_bytes)} each"
+        console().print(text, soft_wrap=True)
+
+    with progress_bar("preprocessing", len(dataset.cases) * len(distinct_preprocessing(plans))) as advance:
+        return preprocess(
+            dataset, plans, place, num_workers=workers, device=device, force=force, on_case=advance, on_error=tell,
+            on_crew=announce,
+        )  # fmt: skip
+
+
+def _size(num_bytes: int) -> str:
+    """Return an amount of memory for a reader, rounded up."""
+    return f"{num_bytes / 1e9 + 0.05:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes // 10**6 + 1} MB"
 
 
 def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanRequest") -> None:

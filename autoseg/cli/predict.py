@@ -7,10 +7,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import DatasetOption, DeviceOption, WorkspaceOption, console, run
+from autoseg.cli._command import SOME_FAILED, DatasetOption, DeviceOption, WorkspaceOption, console, run
 from autoseg.cli._progress import duration, progress_bar
-
-SOME_FAILED = 1
 
 
 def predict(

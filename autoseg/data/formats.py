@@ -7,6 +7,7 @@ from autoseg.data.dicom import read_dicom
 from autoseg.data.itk_files import read_itk
 from autoseg.data.mgh import read_mgh
 from autoseg.data.nifti import read_nifti
+from autoseg.data.pictures import ENDINGS as PICTURE_ENDINGS
 from autoseg.data.pictures import read_picture
 from autoseg.data.stored import DAMAGED, Stored, check_content
 from autoseg.errors import VolumeError
@@ -30,9 +31,7 @@ READERS: dict[str, Reader] = {
     ".mgh": read_mgh,
     ".gipl.gz": read_itk,
     ".gipl": read_itk,
-    ".png": read_picture,
-    ".tif": read_picture,
-    ".tiff": read_picture,
+    **dict.fromkeys(PICTURE_ENDINGS, read_picture),
 }
 
 FILE_ENDINGS = tuple(READERS)

@@ -12,6 +12,7 @@ from autoseg.data.stored import Stored
 from autoseg.errors import VolumeError
 
 DESCRIPTION = "dataset.json"
+ENDINGS = (".png", ".tif", ".tiff")
 EXAMPLE = '"spacing": [0.5, 0.5]'
 
 
@@ -31,10 +32,16 @@ def read_picture(path: Path, *, as_float: bool) -> Stored:
     return Stored(stored.array, stored.geometry.model_copy(update=changes))
 
 
+def find_description(path: Path) -> Path | None:
+    """Return the document that says the spacing of a picture, if there is one."""
+    places = (folder / DESCRIPTION for folder in (path.parent, path.parent.parent))
+    return next((place for place in places if place.is_file()), None)
+
+
 def _declared_spacing(path: Path) -> tuple[float, float, float]:
-    for folder in (path.parent, path.parent.parent):
-        if (folder / DESCRIPTION).is_file():
-            return _spacing_in(folder / DESCRIPTION, path)
+    description = find_description(path)
+    if description:
+        return _spacing_in(description, path)
     found = f"stores no spacing, and there is no {DESCRIPTION} in its folder or the one above"
     raise VolumeError(path, found, f"put one there with {EXAMPLE} (mm, y and x)", kind="grid")
 

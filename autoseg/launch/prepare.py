@@ -23,7 +23,10 @@ from autoseg.plan.planner import make_plan
 from autoseg.plan.recipe import find_recipe, flat_name, previous_recipe, recipe_names
 from autoseg.plan.spacing import choose_grid
 from autoseg.plan.variant import make_variant
-from autoseg.preprocess.store import CaseStore, preprocess_dataset, preprocessing_digest
+from autoseg.preprocess.memory import Crew, choose_crew
+from autoseg.preprocess.preview import write_sheet
+from autoseg.preprocess.run import OnError, preprocess_dataset
+from autoseg.preprocess.store import CaseStore, preprocessing_digest
 from autoseg.train.preview import write_preview
 from autoseg.train.state import training_digest
 
@@ -258,15 +261,41 @@ def preprocess(
     workspace: Workspace,
     *,
     num_workers: int,
-    on_case: OnCase | None = None,
+    device: torch.device | None = None,
     force: bool = False,
-) -> None:
-    """Preprocess the dataset once for each distinct preprocessing among ``plans``; finished cases are kept, unless
-    ``force`` has them done anew.
+    on_case: OnCase | None = None,
+    on_error: OnError | None = None,
+    on_crew: Callable[[Crew], None] | None = None,
+) -> list[str]:
+    """Preprocess the dataset once for each distinct preprocessing among ``plans``; finished cases are kept.
+
+    Args:
+        dataset: measured already.
+        plans: of it.
+        workspace: where the cases go.
+        num_workers: most threads; fewer where memory is short.
+        device: that images are resampled on; None: the CPU.
+        force: make finished cases again too.
+        on_case: told each case that is done, failed or skipped.
+        on_error: told each case that failed, and why.
+        on_crew: told, for each preprocessing, how many workers there are and what each may take.
+
+    Returns:
+        sorted names of the cases that failed in any preprocessing.
     """
+    fingerprint = read_document(workspace.fingerprint(dataset.name), Fingerprint)
+    failed: set[str] = set()
     for digest, plan in distinct_preprocessing(plans).items():
-        folder = workspace.preprocessed(dataset.name, digest)
-        preprocess_dataset(dataset, plan, folder, num_workers=num_workers, on_case=on_case, force=force)
+        crew = choose_crew(fingerprint.cases, plan, wanted=num_workers)
+        if on_crew:
+            on_crew(crew)
+        failed |= set(
+            preprocess_dataset(
+                dataset, plan, workspace.preprocessed(dataset.name, digest), num_workers=crew.num_workers,
+                device=device, force=force, on_case=on_case, on_error=on_error,
+            )
+        )  # fmt: skip
+    return sorted(failed)
 
 
 def preview(plan: Plan, workspace: Workspace, *, num_workers: int) -> Path:
@@ -278,6 +307,18 @@ def preview(plan: Plan, workspace: Workspace, *, num_workers: int) -> Path:
     path = workspace.plan(plan.dataset.name, plan.name).with_suffix(".augmentation.png")
     store = CaseStore(workspace.preprocessed(plan.dataset.name, preprocessing_digest(plan)))
     write_preview(plan, store, path, num_workers=num_workers)
+    return path
+
+
+def preview_preprocessing(dataset: Dataset, plan: Plan, workspace: Workspace) -> Path:
+    """Write a picture of some cases before and after the plan's preprocessing beside the plan, and return where.
+
+    Raises:
+        WorkspaceError: no case is preprocessed.
+    """
+    path = workspace.plan(plan.dataset.name, plan.name).with_suffix(".preprocessing.png")
+    store = CaseStore(workspace.preprocessed(plan.dataset.name, preprocessing_digest(plan)))
+    write_sheet(dataset.cases, plan, store, path)
     return path
 
 

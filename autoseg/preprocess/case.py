@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
 from autoseg.data.crop import Box, nonzero_box, nonzero_mask
 from autoseg.data.dataset import Case
 from autoseg.data.labels import OUTSIDE_CLASS
+from autoseg.data.pictures import ENDINGS, find_description
 from autoseg.data.volumes import (
     Geometry,
     Volume,
@@ -88,13 +90,16 @@ class PreprocessedCase:
     properties: CaseProperties
 
 
-def preprocess_case(case: Case, plan: Plan, *, with_label: bool = True) -> PreprocessedCase:
+def preprocess_case(
+    case: Case, plan: Plan, *, with_label: bool = True, device: torch.device | None = None
+) -> PreprocessedCase:
     """Read a case and bring it to the plan's orientation, spacing and intensities.
 
     Args:
         case: the files.
         plan: of it, ``preprocessing`` and the label scheme are used.
         with_label: whether the label, if there is one, is read too.
+        device: that the image is resampled on; None: the CPU.
 
     Raises:
         VolumeError: a file cannot be used, or the label does not lie on the image's grid.
@@ -107,7 +112,7 @@ def preprocess_case(case: Case, plan: Plan, *, with_label: bool = True) -> Prepr
     mask = _normalize(image, plan.preprocessing)
     if classes is not None and mask is not None:
         classes[(classes == 0) & ~mask] = OUTSIDE_CLASS
-    return _resample(image, classes, properties, plan.preprocessing)
+    return _resample(image, classes, properties, plan.preprocessing, device)
 
 
 def preprocess_volume(name: str, volume: Volume, plan: Plan) -> PreprocessedCase:
@@ -125,8 +130,13 @@ def preprocess_volume(name: str, volume: Volume, plan: Plan) -> PreprocessedCase
 
 
 def describe_sources(case: Case, label_path: Path | None) -> tuple[SourceFile, ...]:
-    """Return name, size and time of change of the case's files (a DICOM folder's too); missing ones are left out."""
-    sources = dict.fromkeys([*case.images, *([label_path] if label_path else [])])
+    """Return name, size and time of change of the case's files; missing ones are left out.
+
+    They are also those of a DICOM folder, and the document that says a picture's spacing.
+    """
+    files = [*case.images, *([label_path] if label_path else [])]
+    descriptions = [find_description(path) for path in files if path.suffix.lower() in ENDINGS]
+    sources = dict.fromkeys([*files, *(path for path in descriptions if path)])
     paths = [path for source in sources for path in (sorted(source.iterdir()) if source.is_dir() else [source])]
     states = [(path, path.stat()) for path in paths if path.is_file()]
     return tuple(SourceFile(name=p.name, size=s.st_size, modified_ns=s.st_mtime_ns) for p, s in states)
@@ -194,12 +204,16 @@ def _ranges(box: Box) -> tuple[Range, Range, Range]:
 
 
 def _resample(
-    image: Floats, classes: NDArray[np.int16] | None, properties: CaseProperties, preprocessing: Preprocessing
+    image: Floats,
+    classes: NDArray[np.int16] | None,
+    properties: CaseProperties,
+    preprocessing: Preprocessing,
+    device: torch.device | None = None,
 ) -> PreprocessedCase:
     target = preprocessing.spacing_of(properties.spacing)
     axis = coarse_axis(properties.spacing, target, preprocessing.separate_axis_threshold)
     shape = properties.shape
     if classes is not None:
         classes = resample_classes(classes, shape, order=preprocessing.label_order, separate_axis=axis)
-    image = resample_image(image, shape, order=preprocessing.image_order, separate_axis=axis)
+    image = resample_image(image, shape, order=preprocessing.image_order, separate_axis=axis, device=device)
     return PreprocessedCase(image, classes, properties)

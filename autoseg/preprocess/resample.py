@@ -5,15 +5,17 @@ of an axis. The result is that of ``skimage.transform.resize(order, mode="edge",
 calls, including its clipping to the input's range. The rows of a matrix fall off within about 15 voxels; so it is cut
 into bands, and only these are multiplied.
 
-Products are numpy's and not torch's, since a training may have set torch to a lower precision of products.
+On the CPU, products are numpy's, since a training may have set torch to a lower precision of products; on a GPU they
+are torch's, by the same code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -55,7 +57,9 @@ def coarse_axis(current_spacing: Sequence[float], new_spacing: Sequence[float], 
     return None
 
 
-def resample_image(array_czyx: Floats, shape: Shape, *, order: int, separate_axis: int | None) -> Floats:
+def resample_image(
+    array_czyx: Floats, shape: Shape, *, order: int, separate_axis: int | None, device: torch.device | None = None
+) -> Floats:
     """Resample each channel to ``shape`` (z, y, x) by splines of ``order`` 0, 1 or 3.
 
     Args:
@@ -63,12 +67,15 @@ def resample_image(array_czyx: Floats, shape: Shape, *, order: int, separate_axi
         shape: the new shape.
         order: of the spline.
         separate_axis: an axis (0, 1 or 2) along which the nearest slice is taken; slices are resampled one by one.
+        device: where a channel at a time is multiplied, if it is a CUDA GPU with memory enough; else it is the CPU.
     """
     if array_czyx.shape[1:] == tuple(shape):
         return array_czyx
+    if len(array_czyx) == 1:
+        return _resample_on(device, array_czyx[0], shape, order, separate_axis)[None]  # spares a copy
     result = np.empty((len(array_czyx), *shape), dtype=np.float32)
     for index, channel in enumerate(array_czyx):
-        result[index] = _resample_channel(channel, shape, order, separate_axis)
+        result[index] = _resample_on(device, channel, shape, order, separate_axis)
     return result
 
 
@@ -135,10 +142,26 @@ def _nearest_indices(old: int, new: int) -> NDArray[np.intp]:
     return indices
 
 
-def _resample_channel(channel: Floats, shape: Shape, order: int, separate_axis: int | None) -> Floats:
+def _resample_on(
+    device: torch.device | None, channel: Floats, shape: Shape, order: int, separate_axis: int | None
+) -> Floats:
+    """Resample a channel on the device, or, without one or where its memory does not suffice, on the CPU."""
+    if device is not None and device.type == "cuda":
+        try:
+            moved = torch.from_numpy(channel).to(device)
+            found: Floats = _resample_channel(moved, shape, order, separate_axis).cpu().numpy()
+            return found
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+    kept: Floats = _resample_channel(channel, shape, order, separate_axis)
+    return kept
+
+
+def _resample_channel(channel: Any, shape: Shape, order: int, separate_axis: int | None) -> Any:
+    """Resample an array or a tensor (Z, Y, X)."""
     orders = [0 if axis == separate_axis else order for axis in range(3)]
     in_plane = None if separate_axis is None else tuple(axis for axis in range(3) if axis != separate_axis)
-    lower, upper = channel.min(axis=in_plane, keepdims=True), channel.max(axis=in_plane, keepdims=True)
+    lower, upper = _range(channel, in_plane)
     result = channel
     for axis in sorted(range(3), key=lambda a: shape[a] / channel.shape[a]):  # what shrinks goes first
         if shape[axis] != channel.shape[axis]:
@@ -146,8 +169,19 @@ def _resample_channel(channel: Floats, shape: Shape, order: int, separate_axis: 
     if order > 1:
         if separate_axis is not None:  # each slice keeps its own range
             lower, upper = (_nearest_along(limit, shape, separate_axis) for limit in (lower, upper))
-        np.clip(result, lower, upper, out=result)
+        if isinstance(result, torch.Tensor):
+            result.clamp_(torch.from_numpy(lower).to(result.device), torch.from_numpy(upper).to(result.device))
+        else:
+            np.clip(result, lower, upper, out=result)
     return result
+
+
+def _range(channel: Any, axes: tuple[int, ...] | None) -> tuple[Floats, Floats]:
+    """Return the smallest and the largest value over ``axes``, all if None; the axes stay, with size 1."""
+    if isinstance(channel, torch.Tensor):
+        over = (0, 1, 2) if axes is None else axes
+        return channel.amin(over, keepdim=True).cpu().numpy(), channel.amax(over, keepdim=True).cpu().numpy()
+    return channel.min(axis=axes, keepdims=True), channel.max(axis=axes, keepdims=True)
 
 
 def _nearest_along(array: NDArray[Any], shape: Shape, axis: int) -> NDArray[Any]:
@@ -161,18 +195,24 @@ def _nearest(array: NDArray[Any], shape: Shape, *, axes: tuple[int, ...]) -> NDA
     return array
 
 
-def multiply(array: Floats, bands: Sequence[Band], axis: int, size: int) -> Floats:
-    """Apply an axis's matrix to (Z, Y, X). Only products that BLAS takes without a copy are written here."""
-    array = np.ascontiguousarray(array)
-    result = np.empty((*array.shape[:axis], size, *array.shape[axis + 1 :]), dtype=np.float32)
+def multiply(array: Any, bands: Sequence[Band], axis: int, size: int) -> Any:
+    """Apply an axis's matrix to an array or a tensor (Z, Y, X), by products that BLAS takes without a copy only."""
+    shape = (*array.shape[:axis], size, *array.shape[axis + 1 :])
+    product: Callable[..., Any] = np.matmul
+    if isinstance(array, torch.Tensor):
+        array, result, product = array.contiguous(), array.new_empty(shape), torch.matmul
+    else:
+        array, result = np.ascontiguousarray(array), np.empty(shape, dtype=np.float32)
     for band in bands:
+        weights = torch.from_numpy(band.weights).to(array.device) if product is torch.matmul else band.weights
         if axis == 2:
             flat, flat_result = array.reshape(-1, array.shape[2]), result.reshape(-1, size)
-            np.matmul(flat[:, band.columns], band.weights.T, out=flat_result[:, band.rows])
+            product(flat[:, band.columns], weights.T, out=flat_result[:, band.rows])
         elif axis == 1:
-            np.matmul(band.weights, array[:, band.columns], out=result[:, band.rows])
+            product(weights, array[:, band.columns], out=result[:, band.rows])
         else:
-            multiply_rows(band.weights, array[band.columns], out=result[band.rows])
+            columns, rows = array[band.columns], result[band.rows]
+            product(weights, columns.reshape(len(columns), -1), out=rows.reshape(len(rows), -1))
     return result
 
 

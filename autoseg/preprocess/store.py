@@ -7,7 +7,7 @@ A case is four files: ``<case>.b2nd`` (image), ``<case>_seg.b2nd`` (classes), ``
 import math
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +18,10 @@ from pydantic import Field
 
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.labels import Labels, Region
-from autoseg.data.parallel import map_cases
 from autoseg.documents import Document, content_hash, read_document, write_beside, write_document
 from autoseg.errors import AutosegError, DatasetError, DocumentError, WorkspaceError
 from autoseg.plan.plan import Plan, Preprocessing
-from autoseg.preprocess.case import CaseProperties, PreprocessedCase, describe_sources, preprocess_case
+from autoseg.preprocess.case import CaseProperties, PreprocessedCase, describe_sources
 
 CONTENT_NAME = "preprocessing"
 """``preprocessing.json`` describes the folder; no case may have this name."""
@@ -158,6 +157,10 @@ class CaseStore:
             _write_arrays(self._path(name, "_foreground.npz"), {str(key): value for key, value in voxels.items()})
         write_document(self._path(name, ".json"), case.properties)
 
+    def discard(self, name: str) -> None:
+        """Make a case unfinished, if it was finished."""
+        self._path(name, ".json").unlink(missing_ok=True)
+
     def is_current(self, case: Case) -> bool:
         """Whether the case is finished, none of its files was deleted, and its source files have not changed since."""
         if not all(self._path(case.name, ending).is_file() for ending in ENDINGS):
@@ -169,42 +172,6 @@ class CaseStore:
 
     def _path(self, name: str, ending: str) -> Path:
         return self.folder / f"{name}{ending}"
-
-
-def preprocess_dataset(
-    dataset: Dataset,
-    plan: Plan,
-    folder: Path,
-    *,
-    num_workers: int,
-    on_case: Callable[[Case], None] | None = None,
-    force: bool = False,
-) -> None:
-    """Preprocess all labelled cases of a dataset into ``folder``, skipping those that are finished and unchanged.
-
-    Args:
-        dataset: the raw cases.
-        plan: of it, ``preprocessing`` and the label scheme are used.
-        folder: made if it is not there.
-        num_workers: number of threads; each holds one case in memory.
-        on_case: called with each case that is done, also with those skipped.
-        force: whether none is skipped.
-
-    Raises:
-        DatasetError: names of cases collide in the folder. VolumeError: a case cannot be read.
-    """
-    check_names(dataset)
-    store = CaseStore(folder, plan.dataset.label_scheme)
-    remove_stale(folder)
-    content = folder / f"{CONTENT_NAME}.json"
-    if not content.is_file():
-        write_document(content, preprocessing_content(plan))
-
-    def preprocess(case: Case) -> None:
-        if force or not store.is_current(case):
-            store.save(preprocess_case(case, plan))
-
-    map_cases(preprocess, dataset.cases, num_workers=num_workers, on_done=on_case)
 
 
 def preprocessing_digest(plan: Plan) -> str:

@@ -16,6 +16,7 @@ from autoseg.augment.spatial import crop_centre
 from autoseg.documents import write_beside
 from autoseg.errors import TrainingError
 from autoseg.plan.plan import Plan
+from autoseg.preprocess.preview import COLOURS, outline
 from autoseg.preprocess.store import CaseStore
 from autoseg.train.loader import BatchRequest, CaseCache, Sampling, open_pool, stream_batches
 
@@ -29,12 +30,6 @@ GAP, LINE, LETTER = 8, 14, 7
 
 LINES = 3
 """Lines of text above a picture."""
-
-COLOURS = np.array(
-    [[230, 60, 60], [70, 170, 255], [250, 200, 40], [90, 210, 110], [220, 120, 240], [255, 150, 80], [120, 230, 230]],
-    dtype=np.uint8,
-)
-"""Of the outlines of the classes, in turn."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +111,13 @@ def _draw_slice(image: torch.Tensor, classes: torch.Tensor, low: float, high: fl
     grey = ((image.numpy() - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
     pixels = np.repeat(_enlarge(grey, factor)[..., None], 3, axis=2)
     large: NDArray[np.int16] = _enlarge(classes.numpy(), factor)
-    edges = _outline(large) & (large > 0)
+    edges = outline(large) & (large > 0)
     pixels[edges] = COLOURS[(large[edges] - 1) % len(COLOURS)]
     return Image.fromarray(pixels)
 
 
 def _enlarge(values: NDArray[Any], factor: int) -> NDArray[Any]:
     return values.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _outline(classes: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Return which pixels have a neighbour of another class."""
-    padded = np.pad(classes, 1, mode="edge")
-    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    found: NDArray[np.bool_] = np.any([neighbour != classes for neighbour in neighbours], axis=0)
-    return found
 
 
 def _arrange(tiles: Sequence[Image.Image]) -> Image.Image:

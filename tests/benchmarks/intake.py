@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from autoseg.data.phantom import draw_phantom
 
 OUTPUT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 SIZE, SLICES = 512, (158, 115, 101, 88)
+SPACING = (0.75, 0.75, 2.5)
 POLL_SECONDS = 0.02
 AUTOSEG = """
 import json, sys, time
@@ -79,26 +80,31 @@ class Measurement:
     total_gb: float
 
 
-def make_dataset(folder: Path) -> None:
-    """Write phantom CTs of 512 x 512 voxels a slice in nnU-Net's layout."""
-    for index, slices in enumerate(SLICES):
+def make_dataset(
+    folder: Path,
+    slices_of_each: Sequence[int] = SLICES,
+    size_in_plane: int = SIZE,
+    spacings: Sequence[tuple[float, float, float]] = (SPACING,),
+) -> None:
+    """Write phantom CTs in nnU-Net's layout: slices and, in turn, spacing (x, y, z) in mm of each."""
+    for index, slices in enumerate(slices_of_each):
         rng = np.random.default_rng(index)
         image, label, _ = draw_phantom(128, rng)
-        factors = slices / len(image), SIZE / image.shape[1], SIZE / image.shape[2]
+        factors = slices / len(image), size_in_plane / image.shape[1], size_in_plane / image.shape[2]
         rows = [
             np.minimum((np.arange(n) / f).astype(int), size - 1)
-            for n, f, size in zip((slices, SIZE, SIZE), factors, image.shape)
+            for n, f, size in zip((slices, size_in_plane, size_in_plane), factors, image.shape)
         ]
         image, label = image[np.ix_(*rows)], label[np.ix_(*rows)]
         image = (image + rng.normal(0, 10, image.shape)).astype(np.int16)  # noise, so that it packs as badly as a CT
         for part, name, array in (("imagesTr", f"ct_{index}_0000", image), ("labelsTr", f"ct_{index}", label)):
             volume = sitk.GetImageFromArray(array)
-            volume.SetSpacing((0.75, 0.75, 2.5))
+            volume.SetSpacing(spacings[index % len(spacings)])
             (folder / part).mkdir(parents=True, exist_ok=True)
             sitk.WriteImage(volume, str(folder / part / f"{name}.nii.gz"), True)
     description = {
         "channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumour": 2},
-        "numTraining": len(SLICES), "file_ending": ".nii.gz",
+        "numTraining": len(slices_of_each), "file_ending": ".nii.gz",
     }  # fmt: skip
     (folder / "dataset.json").write_text(json.dumps(description))
 

@@ -241,3 +241,16 @@ def test_the_slices_of_a_dicom_folder_and_a_4d_file_are_sources_once(tmp_path):
     assert [source.name for source in sources] == ["IM1", "IM2", "a.nii"]
     (folder / "IM2").write_bytes(b"xy")
     assert describe_sources(Case("c", (folder, file, file), None), None) != sources
+
+
+def test_the_document_that_says_a_pictures_spacing_is_a_source(tmp_path):
+    image = tmp_path / "imagesTr" / "case_0000.png"
+    image.parent.mkdir()
+    image.write_bytes(b"picture")
+    case, description = Case("case", (image,), None), tmp_path / "dataset.json"
+    assert [source.name for source in describe_sources(case, None)] == ["case_0000.png"]
+    description.write_text('{"spacing": [0.5, 0.5]}')
+    before = describe_sources(case, None)
+    assert [source.name for source in before] == ["case_0000.png", "dataset.json"]
+    description.write_text('{"spacing": [0.25, 0.25]}')
+    assert describe_sources(case, None) != before

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 from skimage.transform import resize
 
+import autoseg.preprocess.resample as resample_module
 from autoseg.preprocess.resample import (
     coarse_axis,
     matrix_bands,
@@ -158,3 +160,20 @@ def test_bands_cover_each_row_once_and_leave_out_nothing_that_matters():
         rebuilt[band.rows, band.columns] += band.weights
     np.testing.assert_allclose(rebuilt, dense, atol=1e-7)
     assert sum(band.weights.size for band in bands) < dense.size * 0.6
+
+
+@pytest.mark.parametrize("separate_axis", [None, 0, 2])
+@pytest.mark.parametrize("shape", [(12, 20, 9), (5, 33, 40)])
+def test_tensors_are_resampled_as_arrays_are(rng, shape, separate_axis):
+    image = rng.normal(size=(9, 21, 30)).astype(np.float32)
+    found = resample_module._resample_channel(torch.from_numpy(image), shape, 3, separate_axis)
+    expected = resample_image(image[None], shape, order=3, separate_axis=separate_axis)[0]
+    assert found.shape == shape and np.allclose(found.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_resamples_as_the_cpu_does(rng):
+    image, shape = rng.normal(size=(2, 9, 21, 30)).astype(np.float32), (12, 20, 9)
+    found = resample_image(image, shape, order=3, separate_axis=None, device=torch.device("cuda"))
+    assert np.allclose(found, resample_image(image, shape, order=3, separate_axis=None), atol=1e-5)

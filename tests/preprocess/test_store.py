@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from autoseg.data.labels import Labels, Region
-from autoseg.errors import DatasetError, VolumeError, WorkspaceError
+from autoseg.errors import DatasetError, WorkspaceError
 from autoseg.preprocess import store as store_module
 from autoseg.preprocess.case import preprocess_case
+from autoseg.preprocess.run import preprocess_dataset
 from autoseg.preprocess.store import (
     STALE_SECONDS,
     CaseStore,
     block_and_chunk,
-    preprocess_dataset,
     preprocessing_digest,
     sample_foreground,
 )
@@ -161,12 +161,6 @@ def test_only_old_partial_files_are_removed(tmp_path, dataset, build_plan):
     preprocess_dataset(dataset, build_plan(LABELS), folder, num_workers=1)
     assert not old.exists() and new.exists()
     assert CaseStore(folder).names() == sorted([NAME, "other"])
-
-
-def test_an_unreadable_case_is_reported(tmp_path, dataset, case, build_plan):
-    case.images[0].write_bytes(b"nothing")
-    with pytest.raises(VolumeError, match=NAME):
-        preprocess_dataset(dataset, build_plan(LABELS), tmp_path / "store", num_workers=2)
 
 
 @pytest.mark.parametrize("names", [("preprocessing",), ("a", "a_seg")])

@@ -12,8 +12,9 @@ from autoseg.augment import load_augmentation
 from autoseg.augment._pipeline import Pipeline
 from autoseg.errors import TrainingError
 from autoseg.plan.plan import Plan
+from autoseg.preprocess.preview import COLOURS
 from autoseg.preprocess.store import CaseStore
-from autoseg.train.preview import COLOURS, write_preview
+from autoseg.train.preview import write_preview
 
 
 def test_the_sheet_shows_patches_with_outlines(
