@@ -138,10 +138,11 @@ def test_a_process_that_dies_ends_the_others(make_plan: MakePlan, launch: Launch
 
 
 def test_the_loss_of_the_others_is_told_and_a_bug_is_not_hidden() -> None:
-    with pytest.raises(TrainingError, match="process 1 of 2 lost the others .*Connection closed"):
-        with _explain_loss(Processes(rank=1, count=2)):
-            raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
-    with pytest.raises(RuntimeError, match="a bug"), _explain_loss(Processes(rank=1, count=2)):
+    second = Processes(rank=1, count=2)
+    told = "process 1 of 2 lost the others .*Connection closed"
+    with pytest.raises(TrainingError, match=told), _explain_loss(second):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="a bug"), _explain_loss(second):
         raise RuntimeError("a bug")
 
 
