@@ -1,8 +1,8 @@
 """Train one plan on two hosts and with one process: ``python tests/benchmarks/two_hosts.py -w WORKSPACE -d D -a P``.
 
 The hosts are two network namespaces with a virtual cable between them, which needs root and Linux; what runs in one
-reaches the other through that cable only. Both see the same disk, as hosts of a cluster do. The plan should be short, in
-fp32, and train with SGD: Adam makes differences of rounding large. Writes docs/benchmarks/two_hosts.md.
+reaches the other through that cable only. Both see the same disk, as hosts of a cluster do. The plan should be short,
+in fp32, and train with SGD: Adam makes differences of rounding large. Writes docs/benchmarks/two_hosts.md.
 """
 
 import argparse
