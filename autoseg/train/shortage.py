@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from autoseg.errors import TrainingError
-from autoseg.networks import load_architecture
-from autoseg.plan.memory import Workload, measure_cost
 from autoseg.plan.plan import Plan
+from autoseg.plan.variant import measure_plan
 from autoseg.train.processes import Processes
 
 CPU_ALLOCATOR = re.compile(r"DefaultCPUAllocator|not enough memory|can't allocate memory", re.IGNORECASE)
@@ -53,23 +52,9 @@ def choose_batch_size(plan: Plan, available_gb: float | None, num_processes: int
         part = -(-batch_size // num_processes)
         if part == -(-plan.training.batch_size // num_processes):
             continue  # this is what has just failed
-        if available_gb is None or measure_plan(plan, part) <= available_gb:
+        if available_gb is None or measure_plan(plan, part).memory_gb <= available_gb:
             return batch_size
     return None
-
-
-def measure_plan(plan: Plan, batch_size: int) -> float:
-    """Return the memory in 10^9 bytes that the planner measures for another batch size."""
-    training = plan.training
-    workload = Workload(
-        architecture=load_architecture(plan.network.architecture),
-        in_channels=len(plan.dataset.channels) + plan.num_previous_classes,
-        out_channels=plan.dataset.label_scheme.num_outputs,
-        precision=training.precision,
-        optimizer=training.optimizer.name,
-        deep_supervision=training.deep_supervision,
-    )
-    return measure_cost(workload, plan.network.architecture_config, training.patch_size, batch_size).memory_gb
 
 
 def _advise(plan: Plan, device: torch.device, processes: Processes, available_gb: float | None) -> str:

@@ -10,10 +10,10 @@ import torch
 
 from autoseg.errors import TrainingError
 from autoseg.plan.plan import Plan
-from autoseg.plan.variant import make_variant
+from autoseg.plan.variant import make_variant, measure_plan
 from autoseg.train import loop, shortage
 from autoseg.train.processes import Processes
-from autoseg.train.shortage import choose_batch_size, explain_shortage, find_available_gb, measure_plan
+from autoseg.train.shortage import choose_batch_size, explain_shortage, find_available_gb
 
 CPU = torch.device("cpu")
 MakePlan = Callable[..., Plan]
@@ -34,7 +34,7 @@ def test_a_training_out_of_memory(
         raise SHORTAGES[kind]
 
     plan = make_plan(batch_size=4)
-    available = measure_plan(plan, 2) + 1e-6
+    available = measure_plan(plan, 2).memory_gb + 1e-6
     monkeypatch.setattr(loop, "train_step", run_out)
     monkeypatch.setattr(shortage, "find_available_gb", lambda device: available)
     with pytest.raises(TrainingError) as caught:
@@ -53,7 +53,7 @@ def test_a_training_out_of_memory(
 def test_it_trains_in_less(make_plan: MakePlan) -> None:
     """The oracle counts up: the largest batch below the plan's that is measured to fit."""
     plan = make_plan(batch_size=6)
-    sizes = {size: measure_plan(plan, size) for size in range(1, 6)}
+    sizes = {size: measure_plan(plan, size).memory_gb for size in range(1, 6)}
     assert list(sizes.values()) == sorted(sizes.values())
     for available in (sizes[1] - 1e-6, sizes[1], sizes[3] + 1e-6, 100.0):
         fitting = [size for size, memory in sizes.items() if memory <= available]
@@ -63,7 +63,7 @@ def test_it_trains_in_less(make_plan: MakePlan) -> None:
 
 def test_processes_need_their_own_part_only(make_plan: MakePlan) -> None:
     plan = make_plan(batch_size=6)
-    assert choose_batch_size(plan, measure_plan(plan, 2), num_processes=2) == 4
+    assert choose_batch_size(plan, measure_plan(plan, 2).memory_gb, num_processes=2) == 4
     assert choose_batch_size(plan, None, num_processes=4) == 4
     assert choose_batch_size(plan, None, num_processes=6) is None
 
