@@ -1,6 +1,7 @@
 """autoseg_train: train one fold of one plan, then predict and score its validation cases."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from autoseg.cli._tables import metrics_table
 if TYPE_CHECKING:
     from autoseg.launch.fold import FoldRun
     from autoseg.train.ahead import AugmentDevice
+    from autoseg.train.compilation import Compile
 
 PlanOption = Annotated[str, typer.Option("-a", "--plan", help="Plan: an architecture's name, or a variant's.")]
 
@@ -32,12 +34,25 @@ AugmentOption = Annotated[
 ]
 
 
+class CompileChoice(str, Enum):  # noqa: UP042 (StrEnum is Python 3.11's)
+    """Whether the network is compiled."""
+
+    auto, on, off = "auto", "on", "off"
+
+
+CompileOption = Annotated[
+    CompileChoice,
+    typer.Option("--compile", help="Use torch.compile; where it fails, train without. auto: on NVIDIA GPUs only."),
+]
+
+
 def train(
     dataset: DatasetOption,
     plan: PlanOption,
     fold: Annotated[int, typer.Option("-f", "--fold", help="Fold of the cross-validation, from 0.")],
     device: DeviceOption = "auto",
     augment_device: AugmentOption = AugmentChoice.auto,
+    compiled: CompileOption = CompileChoice.auto,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -48,38 +63,59 @@ def train(
     from autoseg.data.dataset import find_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device, open_fold
-    from autoseg.plan.sides import mirroring_warnings
+    from autoseg.train.processes import find_processes, place_process
 
     place = open_workspace(workspace)
     this_run = open_fold(place, find_dataset(dataset, place), plan, fold)
-    chosen = choose_device(device)
-    _announce(this_run, chosen)
-    for warning in mirroring_warnings(this_run.plan):
-        console().print(f"warning: {warning}", markup=False, soft_wrap=True)
-    _train_and_validate(this_run, chosen, num_workers(workers), augment_device.value)
+    processes = find_processes()
+    chosen = place_process(choose_device(device), processes)
+    if processes.leads:
+        _announce(this_run, chosen)
+    _train(this_run, chosen, num_workers(workers), augment_device.value, compiled.value)
+    if not processes.leads:
+        return
+    _validate(this_run, chosen, num_workers(workers))
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
 
 
 def _announce(this_run: "FoldRun", device: Any) -> None:
+    from autoseg.plan.sides import mirroring_warnings
+
     training, fold = this_run.plan.training, this_run.fold
     console().print(
         f"{this_run.plan.name} on {this_run.dataset.name}: {len(fold.train)} training and {len(fold.validation)} "
         f"validation cases, {training.epochs} epochs of {training.iterations_per_epoch} iterations, batch "
         f"{training.batch_size}, on {device}"
     )
+    for warning in mirroring_warnings(this_run.plan):
+        console().print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
-def _train_and_validate(this_run: "FoldRun", device: Any, workers: int, augment_device: "AugmentDevice") -> None:
+def _train(
+    this_run: "FoldRun", device: Any, workers: int, augment_device: "AugmentDevice", compiled: "Compile"
+) -> None:
     from autoseg.launch.fold import train as train_networks
+    from autoseg.train.processes import open_processes
+
+    with open_processes(device) as processes, ExitStack() as shown:
+        if this_run.first:
+            processes.lead(lambda: _find_unseen(this_run, device))
+        display = shown.enter_context(TrainingDisplay(console())) if processes.leads else None
+        train_networks(
+            this_run,
+            device=device,
+            num_workers=workers,
+            augment_device=augment_device,
+            compiled=compiled,
+            processes=processes,
+            on_event=display.show if display else lambda event: None,
+        )
+
+
+def _validate(this_run: "FoldRun", device: Any, workers: int) -> None:
     from autoseg.launch.fold import validate
 
     out = console()
-    if this_run.first:
-        _find_unseen(this_run, device)
-    with TrainingDisplay(out) as display:
-        train_networks(
-            this_run, device=device, num_workers=workers, augment_device=augment_device, on_event=display.show
-        )
     with progress_bar("predicting validation cases", len(this_run.fold.validation)) as advance:
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
     out.print(metrics_table(metrics.mean, f"validation, {len(metrics.cases)} cases"))

@@ -11,6 +11,7 @@ from autoseg.data.labels import Labels
 from autoseg.documents import parse_document
 from autoseg.losses import load_loss
 from autoseg.losses._outputs import Outputs
+from autoseg.losses._share import Share
 
 
 def build_loss(
@@ -20,11 +21,13 @@ def build_loss(
     *,
     deep_supervision: bool,
     class_weights: Mapping[str, float] | None = None,
+    share: Share | None = None,
 ) -> nn.Module:
     """Return a module whose ``forward(logits, classes)`` gives the training loss as a scalar.
 
     ``logits`` is the network's list of outputs (B, R, Z, Y, X), finest first; ``classes`` is (B, Z, Y, X) at the finest
-    resolution, -1 ignored. Without ``deep_supervision`` only the finest counts. ``class_weights``: see ``Outputs``.
+    resolution, -1 ignored. Without ``deep_supervision`` only the finest counts. ``class_weights``, ``share``: see
+    ``Outputs``.
 
     Raises:
         PlanError: there is no such loss.
@@ -32,7 +35,7 @@ def build_loss(
     """
     loss = load_loss(name)
     config = parse_document(json.dumps(parameters), loss.Config, where=f"training.loss ({name})")
-    return DeepSupervision(loss.build(config, Outputs(labels, class_weights)), every_resolution=deep_supervision)
+    return DeepSupervision(loss.build(config, Outputs(labels, class_weights, share)), every_resolution=deep_supervision)
 
 
 class DeepSupervision(nn.Module):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from autoseg.data.labels import Labels
+from autoseg.losses._share import Share
 
 TINY = 1e-8
 """Keeps what is divided by above 0, where nothing counts."""
@@ -22,6 +23,7 @@ class Outputs(nn.Module):
     Args:
         labels: of the dataset.
         class_weights: how much a label counts, or a region where these overlap, by name; 1 where not named.
+        share: which samples of the batch this process has; None: all. What averages over a batch then includes others'.
 
     Attributes:
         overlapping: whether these are regions.
@@ -33,8 +35,11 @@ class Outputs(nn.Module):
     membership: torch.Tensor
     weights: torch.Tensor
 
-    def __init__(self, labels: Labels, class_weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, labels: Labels, class_weights: Mapping[str, float] | None = None, share: Share | None = None
+    ) -> None:
         super().__init__()
+        self.share = share
         self.overlapping = labels.overlapping
         self.first_foreground = 0 if labels.overlapping else 1
         self.register_buffer("membership", torch.from_numpy(labels.membership()), persistent=False)
@@ -81,9 +86,19 @@ class Outputs(nn.Module):
         """Return the weighted mean of ``values`` as ``cross_entropy`` gives them, which are 0 where ignored."""
         if not self.weighted:  # a sum and a count need no tensor of weights
             outputs = values.numel() // classes.numel()
-            return values.sum() / ((classes >= 0).sum() * outputs).clamp_min(1)
+            return self.add_up(values) / (self.add_up(classes >= 0) * outputs).clamp_min(1)
         weights = self.weigh_values(values, classes)
-        return (values * weights).sum() / weights.sum().clamp_min(TINY)
+        return self.add_up(values * weights) / self.add_up(weights).clamp_min(TINY)
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum of ``values`` (B, ...) over the whole batch."""
+        if self.share is None:
+            return values.sum()
+        return self.share.gather(values.flatten(1).sum(1)).sum()
+
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the ``values`` (B, ...) of all samples of the batch, those of other processes too."""
+        return values if self.share is None else self.share.gather(values)
 
     def average_outputs(self, values: torch.Tensor) -> torch.Tensor:
         """Return the weighted mean of ``values`` (B, R), of all outputs or of those in the foreground."""

@@ -13,6 +13,8 @@ SPATIAL = (2, 3, 4)
 class Overlap:
     """Sums of probabilities over known voxels; (B, R) of samples and outputs, or (1, R) of the whole batch.
 
+    B counts the samples of all processes that train together.
+
     Attributes:
         shared: where the reference is the output.
         predicted: everywhere.
@@ -34,8 +36,9 @@ def measure_overlap(
     zero = probabilities.new_zeros(())
     shared = torch.where(members, probabilities, zero).sum(SPATIAL)
     predicted = torch.where((classes >= 0)[:, None], probabilities, zero).sum(SPATIAL)
-    sums = shared, predicted, members.sum(SPATIAL).to(shared.dtype)
-    return Overlap(*(part.sum(0, keepdim=True) if batch else part for part in sums))
+    sums = torch.stack([shared, predicted, members.sum(SPATIAL).to(shared.dtype)], dim=1)
+    sums = outputs.gather(sums)
+    return Overlap(*(part.sum(0, keepdim=True) if batch else part for part in sums.unbind(1)))
 
 
 def soft_dice(overlap: Overlap, smooth: float) -> torch.Tensor:

@@ -63,8 +63,9 @@ class _Boundary(nn.Module):
         inside, outside = (find_distance(seeds, self.config.reach) for seeds in (members, ~members & known))
         weights = torch.where(members, outside, inside) * known
         wrong = (probabilities[:, first:] - members.to(probabilities.dtype)).abs()
-        count = known.sum().clamp_min(1)
-        return self.outputs.average_outputs((weights * wrong).sum((2, 3, 4)) * len(classes) / count)
+        count = self.outputs.add_up(known).clamp_min(1)
+        distances = self.outputs.gather((weights * wrong).sum((2, 3, 4)))
+        return self.outputs.average_outputs(distances * len(distances) / count)
 
 
 @torch.no_grad()

@@ -51,6 +51,7 @@ class _DiceTopK(nn.Module):
     def _average_hardest(self, entropy: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """Return the weighted mean of the largest values; how many these are stays on the device."""
         outputs, share = self.outputs, self.config.share
+        entropy, classes = outputs.gather(entropy), outputs.gather(classes.int())
         weights = outputs.weigh_values(entropy, classes)
         known = (classes >= 0).view(-1, *[1] * (entropy.dim() - classes.dim()), *classes.shape[1:]).expand_as(entropy)
         # the ignored go last: they would otherwise be level with what is perfectly right

@@ -10,7 +10,7 @@ from autoseg.networks import load_architecture
 from autoseg.plan import rules
 from autoseg.plan.assignments import check_settable, parse_assignments
 from autoseg.plan.augmentation import adapt, augmentation_entry, make_recipe, setting_of
-from autoseg.plan.memory import Workload, measure_cost
+from autoseg.plan.memory import Cost, Workload, measure_cost
 from autoseg.plan.optimization import Adam, AdamW, Cosine, Cyclic, OneCycle, Plateau, Poly, RmsProp, Sgd, Step
 from autoseg.plan.plan import Estimate, Plan
 from autoseg.plan.planner import loss_entry
@@ -248,21 +248,27 @@ def _shorten_augmentation(training: Content, total: int) -> None:
     training["augmentation"] = [entry for entry in training["augmentation"] if entry["name"] in kept]
 
 
+def measure_plan(plan: Plan, batch_size: int) -> Cost:
+    """Return what an iteration of a plan costs with another batch size, or its own."""
+    training = plan.training
+    workload = Workload(
+        architecture=load_architecture(plan.network.architecture),
+        in_channels=len(plan.dataset.channels) + plan.num_previous_classes,
+        out_channels=plan.dataset.label_scheme.num_outputs,
+        precision=training.precision,
+        optimizer=training.optimizer.name,
+        deep_supervision=training.deep_supervision,
+    )
+    return measure_cost(workload, plan.network.architecture_config, training.patch_size, batch_size)
+
+
 def _with_estimate(variant: Plan, plan: Plan) -> Plan:
     """Return the variant with its own estimate, if anything that it depends on differs from the plan."""
     if _cost_inputs(variant) == _cost_inputs(plan):
         return variant
     training = variant.training
-    workload = Workload(
-        architecture=load_architecture(variant.network.architecture),
-        in_channels=len(variant.dataset.channels) + variant.num_previous_classes,
-        out_channels=variant.dataset.label_scheme.num_outputs,
-        precision=training.precision,
-        optimizer=training.optimizer.name,
-        deep_supervision=training.deep_supervision,
-    )
     try:
-        cost = measure_cost(workload, variant.network.architecture_config, training.patch_size, training.batch_size)
+        cost = measure_plan(variant, training.batch_size)
     except AutosegError:
         raise
     except (RuntimeError, ValueError) as error:

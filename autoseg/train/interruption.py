@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -16,15 +16,17 @@ class TrainingInterrupted(KeyboardInterrupt):  # noqa: N818 (an interruption is 
 
 @dataclass
 class StopFlag:
-    """Holds the name of the signal that asked the training to stop."""
+    """Holds the name of the signal that asked the training to stop, and how processes agree to do so together."""
 
     signal_name: str | None = None
+    agree: Callable[[bool], bool] = bool
 
     def check(self, num_finished: int) -> None:
         """Raise ``TrainingInterrupted`` if a signal asked for it; ``num_finished`` epochs are kept."""
-        if self.signal_name is not None:
+        if self.agree(self.signal_name is not None):
             kept = f"{num_finished} finished epochs are kept" if num_finished else "no epoch was finished yet"
-            raise TrainingInterrupted(f"stopped by {self.signal_name}; {kept}; the same command goes on from there")
+            who = self.signal_name or "another process"
+            raise TrainingInterrupted(f"stopped by {who}; {kept}; the same command goes on from there")
 
 
 @contextmanager

@@ -70,9 +70,9 @@ class Batch:
 class Sampling:
     """How the batches of one stream are made; ``pipeline`` is None where nothing is augmented.
 
-    With ``sees_previous`` what a previous stage found is read too. Processes that train together have different
-    ``rank``, and with it other patches and augmentations. With ``augmented`` the reading threads augment too, and what
-    is yielded is the finished batch.
+    With ``sees_previous`` what a previous stage found is read too. Of processes that train together each reads only its
+    ``samples`` of every batch, which are the same as when one reads all of them. With ``augmented`` the reading threads
+    augment too, and what is yielded is the finished batch.
     """
 
     cases: tuple[str, ...]
@@ -83,9 +83,14 @@ class Sampling:
     foreground_oversampling: float
     seed: int
     pipeline: Pipeline | None
-    rank: int = 0
+    samples: range | None = None
     augmented: bool = False
     sees_previous: bool = False
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the samples that are read, of those of the whole batch."""
+        return range(self.batch_size) if self.samples is None else self.samples
 
 
 @dataclass
@@ -189,8 +194,7 @@ def stream_batches(
 
 def name_cases(request: BatchRequest, sampling: Sampling) -> list[str]:
     """Return the case that each sample of a batch is read from."""
-    numbers = range(sampling.batch_size)
-    return [draw_case(sampling.cases, _make_rng(request, sample, sampling)) for sample in numbers]
+    return [draw_case(sampling.cases, _make_rng(request, sample, sampling)) for sample in sampling.numbers]
 
 
 @dataclass(frozen=True)
@@ -206,8 +210,8 @@ def _submit(
     request: BatchRequest, sampling: Sampling, cache: CaseCache, pool: ThreadPoolExecutor, pin_memory: bool
 ) -> _PendingBatch:
     """Draw the augmentation first, since it says how large a box is needed; then let the threads read."""
-    shape = (sampling.batch_size, sampling.num_channels, *sampling.patch_size)
-    parameters, boxes = _draw_augmentation(request, sampling, shape)
+    shape = (len(sampling.numbers), sampling.num_channels, *sampling.patch_size)
+    parameters, boxes = _draw_augmentation(request, sampling)
     source = tuple(max(sizes) for sizes in zip(*boxes))
     images = torch.empty((*shape[:2], *source), dtype=torch.float32, pin_memory=pin_memory)
     maps = (2,) if sampling.sees_previous else ()
@@ -231,31 +235,34 @@ def _augment(batch: Batch, samples: list["Future[None]"], sampling: Sampling, pi
     return Batch(images, classes, None)
 
 
-def _draw_augmentation(
-    request: BatchRequest, sampling: Sampling, shape: tuple[int, ...]
-) -> tuple[BatchParameters | None, list[Voxel]]:
-    """Return what was drawn for a batch, and the box that each sample needs."""
+def _draw_augmentation(request: BatchRequest, sampling: Sampling) -> tuple[BatchParameters | None, list[Voxel]]:
+    """Return what was drawn for the samples of a batch that are read, and the box that each needs."""
     if sampling.pipeline is None:
-        return None, [sampling.patch_size] * sampling.batch_size
-    number = make_seed(sampling.seed, "augmentation", request.epoch, request.iteration, sampling.rank)
+        return None, [sampling.patch_size] * len(sampling.numbers)
+    shape = (sampling.batch_size, sampling.num_channels, *sampling.patch_size)
+    number = make_seed(sampling.seed, "augmentation", request.epoch, request.iteration)
     parameters = sampling.pipeline.sample(shape, torch.Generator().manual_seed(number))
+    own = slice(sampling.numbers.start, sampling.numbers.stop)
+    parameters = tuple({name: drawn[own] for name, drawn in one.items()} for one in parameters)
+    shape = (len(sampling.numbers), *shape[1:])
     return parameters, sampling.pipeline.source_sizes(parameters, shape)
 
 
 def _make_rng(request: BatchRequest, sample: int, sampling: Sampling) -> np.random.Generator:
-    return make_generator(sampling.seed, sampling.purpose, request.epoch, request.iteration, sample, sampling.rank)
+    return make_generator(sampling.seed, sampling.purpose, request.epoch, request.iteration, sample)
 
 
 def _read_sample(
-    request: BatchRequest, sample: int, size: Voxel, sampling: Sampling, cache: CaseCache, batch: Batch
+    request: BatchRequest, place: int, size: Voxel, sampling: Sampling, cache: CaseCache, batch: Batch
 ) -> None:
-    """Read a box of ``size`` into the middle of the sample's place in the batch, whose rim stays empty."""
+    """Read a box of ``size`` into the middle of the sample's ``place`` among those read, whose rim stays empty."""
+    sample = sampling.numbers[place]
     rng = _make_rng(request, sample, sampling)
     forced = is_forced(sample, sampling.batch_size, sampling.foreground_oversampling)
     case = draw_case(sampling.cases, rng)
     try:
         patch = draw_patch(case, cache.geography(case), sampling.patch_size, rng, forced=forced)
-        image, classes = batch.images[sample].numpy(), batch.classes[sample].numpy()
+        image, classes = batch.images[place].numpy(), batch.classes[place].numpy()
         middle = _empty_rim(image, classes, size)
         box = box_around(patch, sampling.patch_size, size)
         maps: Box = (slice(None),) * (classes.ndim - len(middle))

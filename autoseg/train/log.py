@@ -156,6 +156,19 @@ class TrainingLog:
             self.write(f"no TensorBoard events from here on: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
+class NoLog:
+    """The log of a process that does not lead: it writes nothing."""
+
+    def write(self, line: str) -> None:
+        """Do nothing."""
+
+    def write_epoch(self, report: EpochReport) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def _json_line(record: dict[str, Any]) -> str:
     return json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
 

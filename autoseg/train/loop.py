@@ -8,8 +8,9 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from autoseg.train.ahead import (
     previous_place,
     time_iterations,
 )
+from autoseg.train.compilation import Compile
 from autoseg.train.device import (
     RunRecord,
     cudnn_settings,
@@ -39,10 +41,12 @@ from autoseg.train.diagnosis import keep_batch
 from autoseg.train.exclusion import hold_folder
 from autoseg.train.interruption import catch_signals
 from autoseg.train.loader import Batch, CaseCache, open_pool
-from autoseg.train.log import EpochReport, IterationReport, OnEvent, Phase, TrainingLog, make_record
+from autoseg.train.log import EpochReport, IterationReport, NoLog, OnEvent, Phase, TrainingLog, make_record
 from autoseg.train.optimization import count_drops, learning_rate, set_learning_rate
+from autoseg.train.processes import ALONE, Agreement, Processes
 from autoseg.train.scores import count_voxels, pseudo_dice
 from autoseg.train.setup import Batches, Setup, make_batches, make_setup, move_batch
+from autoseg.train.shortage import explain_shortage
 from autoseg.train.state import (
     Checkpoint,
     TrainState,
@@ -58,6 +62,7 @@ from autoseg.train.state import (
     update_best,
 )
 from autoseg.train.step import compute_logits, train_step
+from autoseg.train.wrapping import wrap_network
 
 
 def train_fold(
@@ -69,40 +74,59 @@ def train_fold(
     device: torch.device,
     num_workers: int,
     augment_device: AugmentDevice = "auto",
+    compiled: Compile = "auto",
+    processes: Processes = ALONE,
     on_event: OnEvent = lambda event: None,
 ) -> None:
     """Train one fold in ``run_folder``, from its last checkpoint if there is one; return at once if it is finished.
 
     The same seed gives the same batches and weights whatever ``num_workers`` is. On the CPU, an interrupted and
-    resumed training is bit for bit an uninterrupted one with the same number of torch threads.
+    resumed training is bit for bit an uninterrupted one with the same number of torch threads. Each of the
+    ``processes`` of ``open_processes`` calls this alike; they train what one would, but for rounding and dropout.
 
     Raises:
         TrainingError: cases are missing, the folder holds a training of another plan or one that runs at this moment,
-            or the loss is not finite.
+            or the loss is not finite, or memory ran out.
         TrainingInterrupted: SIGINT or SIGTERM was received; a second one ends the running iteration too.
     """
     _check_cases(fold, store)
-    with hold_folder(run_folder), catch_signals() as stop:
-        checkpoint, problems = open_run(run_folder, plan)
+    with (
+        _hold_together(run_folder, processes),
+        catch_signals() as stop,
+        explain_shortage(plan, device, processes),
+    ):
+        stop.agree = Agreement(processes)
+        checkpoint, problems = processes.lead(lambda: open_run(run_folder, plan))
         if checkpoint is not None and is_finished(plan, checkpoint["history"]):
             return
         with cudnn_settings(device), open_pool(num_workers) as pool:
-            setup = make_setup(plan, device, on_event, stop)
+            setup = make_setup(plan, device, on_event, stop, processes)
             state = make_state(plan, device, scaled=setup.precision == "fp16")
             if checkpoint is not None:
                 restore_state(state, checkpoint)
             record = make_run_record(device, setup.precision, state.network, num_workers)
+            wrapped = wrap_network(state, setup, compiled)
             cache = CaseCache(store)
-            before = previous_place(run_folder) if state.epoch else None
-            place, reason = find_place(
+            before = processes.lead(lambda: previous_place(run_folder)) if state.epoch else None
+            found = find_place(
                 augment_device, before, device, lambda place: _time_place(place, state, setup, fold, cache, pool)
             )
-            write_document(run_folder / "run.json", record.model_copy(update={"augmented_on": place}))
+            place, reason = processes.lead(lambda: found)
+            record = record.model_copy(update={"augmented_on": place})
+            processes.lead(lambda: write_document(run_folder / "run.json", record))
             batches = make_batches(setup, state.epoch, fold, cache, pool, place=place)
-            log = TrainingLog(run_folder, state.history)
+            log = TrainingLog(run_folder, state.history) if processes.leads else NoLog()
             with closing(log), closing(batches.training), closing(batches.validation):
-                _log_start(log, setup, state, record, problems, reason)
+                _log_start(log, setup, state, record, problems, f"{reason}, {wrapped}")
                 run_epochs(state, setup, batches, run_folder, log)
+
+
+@contextmanager
+def _hold_together(run_folder: Path, processes: Processes) -> Iterator[None]:
+    """Let the leader hold the folder, and end all if it cannot."""
+    with ExitStack() as held:
+        processes.lead(lambda: held.enter_context(hold_folder(run_folder)))
+        yield
 
 
 def open_run(run_folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
@@ -118,16 +142,13 @@ def open_run(run_folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]
     return checkpoint, problems
 
 
-def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Path, log: TrainingLog) -> None:
+def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Path, log: TrainingLog | NoLog) -> None:
     """Run the epochs that remain; their files are written in an order in which a kill between two loses nothing."""
     checkpoints, digest = run_folder / "checkpoints", training_digest(setup.plan)
     try:
         while not is_finished(setup.plan, state.history):
             report = run_epoch(state, setup, batches, run_folder)
-            if report.best:
-                save_best(state, checkpoints, digest)
-            log.write_epoch(report)
-            save_last(state, checkpoints, digest)
+            setup.processes.lead(partial(_keep_epoch, state, report, checkpoints, digest, log))
             setup.on_event(report)
             setup.stop.check(state.epoch)
     except (TrainingError, KeyboardInterrupt) as error:
@@ -138,6 +159,15 @@ def run_epochs(state: TrainState, setup: Setup, batches: Batches, run_folder: Pa
     log.write(f"finished{', since the validation Dice rose no more' if early else ''}")
 
 
+def _keep_epoch(
+    state: TrainState, report: EpochReport, checkpoints: Path, digest: str, log: TrainingLog | NoLog
+) -> None:
+    if report.best:
+        save_best(state, checkpoints, digest)
+    log.write_epoch(report)
+    save_last(state, checkpoints, digest)
+
+
 def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Path) -> EpochReport:
     """Train and validate for one epoch, count it in ``state``, and report it.
 
@@ -146,9 +176,12 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Pat
     """
     started = time.perf_counter()
     reset_peak_memory(setup.device)
-    with seeded_epoch(setup.plan.training.seed, state.epoch, setup.device):
+    with seeded_epoch(setup.plan.training.seed, state.epoch, setup.device, setup.processes.rank):
         train_loss, left_out, waiting_to_train = run_training(state, setup, batches)
-        kept = keep_batch(batches.remake, state.epoch, left_out[0], run_folder / "logs") if left_out else ""
+        kept = ""
+        if left_out:
+            logs = run_folder / "logs"
+            kept = setup.processes.lead(lambda: keep_batch(batches.remake, state.epoch, left_out[0], logs))
         _check_training(train_loss, left_out, kept, state.epoch, setup)
         validation_loss, dice, waiting_to_validate = run_validation(state, setup, batches)
     _check_validation(validation_loss, state.epoch, setup)
@@ -216,6 +249,8 @@ def run_validation(
         loss += setup.loss(logits, classes)
         counts += count_voxels(logits[0], classes, setup.membership, overlapping=overlapping)
         _report_iteration("validation", iteration, iterations, state, setup)
+    if setup.share is not None:
+        counts = setup.share.add(counts)
     dice = dict(zip(setup.plan.dataset.regions, pseudo_dice(counts)))
     return loss.item() / iterations if iterations else None, dice, waiting.seconds
 
@@ -227,7 +262,7 @@ def _time_place(
 
     def step(batch: Batch) -> None:
         images, classes = move_batch(batch, setup)
-        setup.loss(compute_logits(state.network, images, setup), classes).backward()
+        setup.loss(compute_logits(state.training, images, setup), classes).backward()
         state.network.zero_grad(set_to_none=True)
 
     with (
@@ -305,7 +340,7 @@ def _advise(epoch: int, setup: Setup, more: str = "") -> str:
 
 
 def _log_start(
-    log: TrainingLog, setup: Setup, state: TrainState, record: RunRecord, problems: list[str], place: str
+    log: TrainingLog | NoLog, setup: Setup, state: TrainState, record: RunRecord, problems: list[str], place: str
 ) -> None:
     for problem in problems:
         log.write(f"{problem}; going on from the checkpoint before it")

@@ -12,6 +12,7 @@ from torch import nn
 from autoseg.augment._pipeline import Pipeline, join_previous
 from autoseg.data.splits import Fold
 from autoseg.losses._deep_supervision import build_loss
+from autoseg.losses._share import Share
 from autoseg.plan.plan import Plan
 from autoseg.train.ahead import Place, stay_ahead
 from autoseg.train.device import Precision, choose_memory_format, choose_precision
@@ -19,6 +20,7 @@ from autoseg.train.diagnosis import Remake
 from autoseg.train.interruption import StopFlag
 from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, name_cases, stream_batches
 from autoseg.train.log import OnEvent
+from autoseg.train.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Setup:
         membership: which class belongs to which region; bool (regions, classes), on the device.
         on_event: is told of every iteration and epoch.
         stop: the flag that a signal sets.
+        processes: that train together.
+        share: which samples of a batch this one has; None: all.
     """
 
     plan: Plan
@@ -42,6 +46,8 @@ class Setup:
     membership: torch.Tensor
     on_event: OnEvent
     stop: StopFlag
+    processes: Processes
+    share: Share | None
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,20 @@ class Batches:
     remake: Remake
 
 
-def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFlag) -> Setup:
-    """Build what the plan and the device fix for the whole training."""
+def make_setup(
+    plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFlag, processes: Processes = ALONE
+) -> Setup:
+    """Build what the plan and the device fix for the whole training.
+
+    Raises:
+        TrainingError: a batch has fewer samples than there are processes.
+    """
     training, labels = plan.training, plan.dataset.label_scheme
+    share = processes.share_batch(training.batch_size)
     loss = build_loss(
         training.loss.name, training.loss.parameters, labels,
         deep_supervision=training.deep_supervision, class_weights=training.class_weights,
+        share=share,
     )  # fmt: skip
     return Setup(
         plan=plan,
@@ -76,6 +90,8 @@ def make_setup(plan: Plan, device: torch.device, on_event: OnEvent, stop: StopFl
         membership=torch.from_numpy(labels.membership()).to(device),
         on_event=on_event,
         stop=stop,
+        processes=processes,
+        share=share,
     )
 
 
@@ -104,6 +120,7 @@ def make_batches(
         foreground_oversampling=section.foreground_oversampling,
         seed=section.seed,
         pipeline=setup.augmentation,
+        samples=None if setup.share is None else setup.share.own,
         augmented=place == "cpu",
         sees_previous=setup.plan.previous_stage is not None,
     )
@@ -119,7 +136,7 @@ def make_batches(
     train, validate = (stay_ahead(one, lambda it: Batch(*move_batch(it, setup), None), setup.device) for one in streams)
 
     def remake(epoch: int, iteration: int) -> dict[str, Any]:
-        return _remake(setup, epoch, iteration, replace(training, augmented=False), cache, pool)
+        return _remake(setup, epoch, iteration, replace(training, augmented=False, samples=None), cache, pool)
 
     return Batches(train, validate, num_validation, remake)
 

@@ -41,6 +41,7 @@ class TrainState:
 
     Attributes:
         network: what is trained.
+        wrapped: the network as it is trained, compiled or with gradients of several processes; None: as it is.
         averaged: the exponential moving average of its weights, if the plan wants one, else None.
         scaler: scales the loss in fp16, else None.
         epoch: number of finished epochs.
@@ -53,10 +54,16 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None
     averaged: nn.Module | None = None
+    wrapped: nn.Module | None = None
     epoch: int = 0
     average_dice: float | None = None
     best_dice: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def training(self) -> nn.Module:
+        """The network as a step calls it."""
+        return self.network if self.wrapped is None else self.wrapped
 
     @property
     def predicting(self) -> nn.Module:
@@ -262,9 +269,12 @@ def load_network(run_folder: Path, plan: Plan, *, which: Literal["best", "last"]
 
 
 @contextmanager
-def seeded_epoch(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's own generators for one epoch, since dropout draws from them; then put the caller's state back."""
-    number = make_seed(seed, "dropout", epoch, 0)
+def seeded_epoch(seed: int, epoch: int, device: torch.device, rank: int = 0) -> Iterator[None]:
+    """Seed torch's own generators for one epoch, since dropout draws from them; then put the caller's state back.
+
+    Processes that train together differ in ``rank``, so that their samples are not dropped out alike.
+    """
+    number = make_seed(seed, "dropout", epoch, 0, rank)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(number)
         if device.type == "cuda":

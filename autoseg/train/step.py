@@ -8,6 +8,7 @@ from torch import nn
 
 from autoseg.train.device import DTYPES
 from autoseg.train.loader import Batch
+from autoseg.train.processes import postpone_gradients
 from autoseg.train.setup import Setup, move_batch
 from autoseg.train.state import TrainState
 
@@ -27,10 +28,12 @@ def train_step(state: TrainState, setup: Setup, batches: Iterable[Batch], iterat
     section = setup.plan.training
     state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, whose activations need the memory
     loss = torch.zeros((), device=setup.device)
-    for batch in batches:
+    for number, batch in enumerate(batches, start=1):
         images, classes = move_batch(batch, setup)
-        part = setup.loss(compute_logits(state.network, images, setup), classes) / section.gradient_accumulation
-        _scale(part, state).backward()  # type: ignore[no-untyped-call]
+        with postpone_gradients(state.training, wait=number < section.gradient_accumulation):
+            part = setup.loss(compute_logits(state.training, images, setup), classes) / section.gradient_accumulation
+            # each process has its own samples' part of the gradient, and the mean is taken of these
+            _scale(part * setup.processes.count, state).backward()  # type: ignore[no-untyped-call]
         loss += part.detach()
     finite = loss.isfinite()
     if (norm := _limit_gradients(state, setup)) is not None:

@@ -135,13 +135,20 @@ def test_each_sample_is_read_in_the_box_that_it_needs(store: CaseStore) -> None:
             assert np.array_equal(batch.classes[sample], classes)
 
 
-def test_ranks_see_other_batches(store: CaseStore, spatial_pipeline: Pipeline) -> None:
-    first, second = (
-        _read(_sampling(store, spatial_pipeline, rank=rank), CaseCache(store), _requests(1), 1)[0] for rank in (0, 1)
-    )
-    assert first.images.shape != second.images.shape or not torch.equal(first.images, second.images)
-    assert first.parameters is not None and second.parameters is not None
-    assert not torch.equal(first.parameters[0]["matrix"], second.parameters[0]["matrix"])
+@pytest.mark.parametrize("augmented", [False, True])
+def test_shares_of_a_batch_are_the_whole_batch(store: CaseStore, spatial_pipeline: Pipeline, augmented: bool) -> None:
+    def read(samples: range | None) -> Batch:
+        sampling = _sampling(store, spatial_pipeline, samples=samples, augmented=augmented)
+        return _read(sampling, CaseCache(store), _requests(2), 1)[1]
+
+    def finish(batch: Batch) -> tuple[torch.Tensor, ...]:
+        if batch.parameters is None:
+            return batch.images, batch.classes
+        return spatial_pipeline.apply(batch.images, batch.classes, batch.parameters, (16, 12, 16))
+
+    whole, first, second = (finish(read(samples)) for samples in (None, range(1), range(1, 3)))
+    for all_of_it, *parts in zip(whole, first, second):
+        torch.testing.assert_close(torch.cat(parts), all_of_it, rtol=1e-5, atol=1e-5)
 
 
 def test_forced_samples_show_foreground(store: CaseStore) -> None:

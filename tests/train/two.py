@@ -1,0 +1,67 @@
+"""What the processes that tests start with torchrun run: a training of the tests' small plan."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from autoseg.data.labels import Labels
+from autoseg.data.splits import Fold
+from autoseg.documents import read_document
+from autoseg.errors import AutosegError
+from autoseg.plan.plan import Plan
+from autoseg.preprocess.store import CaseStore
+from autoseg.train.log import Event, IterationReport
+from autoseg.train.loop import train_fold
+from autoseg.train.processes import open_processes
+
+TAKEN = 3
+"""Exit status of a process that the test has broken."""
+
+
+def main() -> int:
+    """Train the plan as the arguments (JSON) say; the processes' last words stand in files beside the run."""
+    order = json.loads(sys.argv[1])
+    rank = os.environ.get("RANK", "0")
+    device, run_folder = torch.device("cpu"), Path(order["run_folder"])
+    labels = Labels.from_names({"background": 0, "ball": 1, "core": 2})
+    words = ""
+    try:
+        with open_processes(device) as processes:
+            train_fold(
+                read_document(Path(order["plan"]), Plan),
+                CaseStore(Path(order["store"]), labels),
+                Fold(**{side: tuple(names) for side, names in order["fold"].items()}),
+                run_folder,
+                device=device,
+                num_workers=1,
+                compiled="off",
+                processes=processes,
+                on_event=_strike(order.get("strike"), int(rank)),
+            )
+    except (AutosegError, KeyboardInterrupt) as error:
+        words = f"{type(error).__name__}: {error}"
+    (Path(order["words"]) / f"{rank}.txt").write_text(words, encoding="utf-8")
+    return 0 if not words else 2
+
+
+def _strike(order: dict[str, object] | None, rank: int) -> Callable[[Event], None]:
+    """Return an ``on_event`` that sends itself a signal, or ends the process, in one iteration of one process."""
+
+    def show(event: Event) -> None:
+        if order is None or rank != order["rank"] or not isinstance(event, IterationReport):
+            return
+        if [event.phase, event.epoch, event.iteration] == order["where"]:
+            if order["kind"] == "end":
+                os._exit(TAKEN)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return show
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
