@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ Outcome = Literal["finished", "refused", "held", "died"]
 
 USER_ERROR = 2
 INTERRUPTED = 130
+POLL_SECONDS = 0.5
 PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of Linux's prctl."""
 
@@ -81,6 +83,7 @@ class Attempt:
     def __init__(self, task: Task, device: str) -> None:
         """Start the training on ``device``."""
         self.task, self.device = task, device
+        self._ending: tuple[Outcome, str] | None = None
         command = task.command(device)
         write_line(task.run_folder, f"started on {device}: {' '.join(command)}")
         self._log = task.run_folder / LOG
@@ -92,8 +95,9 @@ class Attempt:
 
     def poll(self) -> tuple[Outcome, str] | None:
         """Return how it ended, and that in words; None while it runs."""
-        status = self._process.poll()
-        return None if status is None else self._judge(status)
+        if self._ending is None and (status := self._process.poll()) is not None:
+            self._ending = self._judge(status)
+        return self._ending
 
     @property
     def interrupted(self) -> bool:
@@ -102,26 +106,36 @@ class Attempt:
 
     def wait(self) -> tuple[Outcome, str]:
         """Wait for the end and return ``poll``'s answer."""
-        return self._judge(self._process.wait())
+        while (ending := self.poll()) is None:
+            time.sleep(POLL_SECONDS)
+        return ending
+
+    def end(self, seconds: float) -> None:
+        """Wait for its end, and kill it after so many seconds; its last checkpoint is whole.
+
+        A signal handler may do this while ``wait`` or ``poll`` is under way: none of subprocess's locks is taken.
+        """
+        limit = time.monotonic() + seconds
+        try:
+            while not self._is_over() and time.monotonic() < limit:
+                time.sleep(POLL_SECONDS / 10)
+        finally:
+            if not self._is_over():
+                _send(self._process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Ask it to finish its iteration, save and end."""
-        if self._process.poll() is None:
-            self._process.terminate()
+        """Ask it to finish its iteration, save and end; asked twice, it ends at once."""
+        if not self._is_over():
+            _send(self._process.pid, signal.SIGTERM)
 
-    def end(self, seconds: float) -> tuple[Outcome, str]:
-        """Wait for at most so long, then kill it (its last checkpoint is whole); return ``poll``'s answer.
-
-        Raises:
-            KeyboardInterrupt: an interruption while waiting; it is killed then.
-        """
+    def _is_over(self) -> bool:
+        """Whether the process has ended; it is left to ``poll`` to take its exit status."""
+        if sys.platform == "win32":
+            return self._process.poll() is not None
         try:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=seconds)
-        finally:
-            if self._process.poll() is None:
-                _kill_group(self._process)
-        return self._judge(self._process.wait())
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # its status was taken before
+            return True
 
     def _judge(self, status: int) -> tuple[Outcome, str]:
         said = last_line(self._log)
@@ -161,12 +175,13 @@ def _describe_status(status: int) -> str:
     return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-def _kill_group(process: "subprocess.Popen[bytes]") -> None:
-    if sys.platform == "win32":
-        process.kill()
-    else:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _send(process: int, number: signal.Signals) -> None:
+    """Send a signal to a training; to be killed, all that it has started is too."""
+    with suppress(ProcessLookupError):
+        if sys.platform != "win32" and number == signal.SIGKILL:
+            os.killpg(process, number)
+        else:
+            os.kill(process, number)
 
 
 def _make_child_setup() -> Callable[[], None] | None:

@@ -59,6 +59,7 @@ class RunJob:
         if self._attempt is not None:
             self._attempt.stop()
             self._attempt.end(SAVING_SECONDS)
+            self._attempt.poll()
         fruitless = 0 if count_epochs(self.task.run_folder) > self._epochs else self.fruitless + 1
         if fruitless > MAX_FRUITLESS:
             return None

@@ -8,11 +8,10 @@ from typing import Literal
 
 import torch
 
-from autoseg.launch.attempt import Attempt, Task, Tries
+from autoseg.launch.attempt import POLL_SECONDS, Attempt, Task, Tries
 from autoseg.launch.fold import choose_device
 from autoseg.launch.status import RunKey, read_status
 
-POLL_SECONDS = 0.5
 HELD_SECONDS = 10.0
 """How long a run that another process trains is left alone before it is looked at again."""
 
@@ -141,3 +140,4 @@ def _stop_all(running: Sequence[Attempt]) -> None:
             attempt.end(max(0.0, limit - time.monotonic()))
         except KeyboardInterrupt:
             limit = 0.0
+        attempt.wait()
