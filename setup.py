@@ -4,7 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "export", "demo")
+COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "export", "demo")
+SLURM = ("submitit>=1.5.2",)
 EXPORT = ("onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3")
 VERSION = next(
     line.split('"')[1]
@@ -21,7 +22,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["autoseg", "autoseg.*"]),
-    package_data={"autoseg": ["py.typed"], "autoseg.compare": ["page/*.j2", "page/*.css", "page/*.js"]},
+    package_data={
+        "autoseg": ["py.typed"],
+        "autoseg.compare": ["page/*.j2", "page/*.css", "page/*.js"],
+        "autoseg.launch": ["experiments/*.json"],
+    },
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",
@@ -42,8 +47,10 @@ setup(
     ],
     extras_require={
         "export": [*EXPORT],
+        "slurm": [*SLURM],
         "test": [
             *EXPORT,
+            *SLURM,
             "pytest>=8",
             "hypothesis>=6.100",
             "scikit-learn>=1.3",

@@ -1,4 +1,4 @@
-"""What autoseg_plan prints of plans: side by side, the story of one, the difference of two."""
+"""What commands read and print of plans: budgets, plans side by side, the story of one, the difference of two."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,24 @@ from autoseg.cli._progress import duration
 if TYPE_CHECKING:
     from autoseg.fingerprint.fingerprint import Fingerprint
     from autoseg.plan.plan import Plan
+
+
+def read_memory(option: str | None) -> float | None:
+    """Return the budget that ``--memory`` means; None leaves it to each recipe."""
+    from autoseg.errors import PlanError
+    from autoseg.launch.prepare import gpu_memory_gb
+
+    if option is None:
+        return None
+    if option == "auto":
+        return gpu_memory_gb()
+    try:
+        value = float(option)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value < 1e6:
+        raise PlanError(f"--memory {option}: expected a number of GB, at least 0.1, or auto")
+    return value
 
 
 def plans_table(plans: "Sequence[Plan]", fingerprint: "Fingerprint") -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from autoseg.cli._command import SOME_FAILED, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
-from autoseg.cli._plans import difference_table, plans_table, story_text
+from autoseg.cli._plans import difference_table, plans_table, read_memory, story_text
 from autoseg.cli._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def plan(
 
     request = PlanRequest(
         architectures=tuple(architecture or ()), base=base, assignments=tuple(assignments or ()), name=name,
-        memory_gb=_memory_gb(memory), downsample=downsample,
+        memory_gb=read_memory(memory), downsample=downsample,
     )  # fmt: skip
     check_request(request)
     place = open_workspace(workspace)
@@ -128,24 +128,6 @@ def _show(explain: str | None, diff: tuple[str, str] | None, dataset: str | None
     if diff:
         first, second = (find_plan(name, place, dataset) for name in diff)
         out.print(difference_table(first, second))
-
-
-def _memory_gb(option: str | None) -> float | None:
-    """Return the budget that ``--memory`` means; None leaves it to each recipe."""
-    from autoseg.errors import PlanError
-    from autoseg.launch.prepare import gpu_memory_gb
-
-    if option is None:
-        return None
-    if option == "auto":
-        return gpu_memory_gb()
-    try:
-        value = float(option)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value < 1e6:
-        raise PlanError(f"--memory {option}: expected a number of GB, at least 0.1, or auto")
-    return value
 
 
 def _measure_part(dataset: "Dataset", place: "Workspace", part: str, *, force: bool, workers: int) -> None:

@@ -156,9 +156,9 @@ def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = (), *, 
         )
     validation = _validation_cases(workspace.splits(dataset))
     chosen = list(dict.fromkeys(plans)) or list(folders)
-    runs = [_read_run(name, fold, path, validation) for name in chosen for fold, path in folders[name]]
+    runs = [read_run(name, fold, path, validation) for name in chosen for fold, path in folders[name]]
     firsts = {str(run.document.get("previous_stage")) for run in runs} - set(chosen)
-    others = [_read_run(n, fold, path, validation) for n in sorted(firsts) for fold, path in folders.get(n, ())]
+    others = [read_run(n, fold, path, validation) for n in sorted(firsts) for fold, path in folders.get(n, ())]
     runs += _absent_folds(runs)
     runs.sort(key=lambda run: (chosen.index(run.plan), str(run.fold).zfill(4)))
     made = sorted(path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in RESERVED_NAMES)
@@ -201,7 +201,8 @@ def _absent_folds(runs: Sequence[Run]) -> list[Run]:
     return [Run(n, f, "not started", "other plans have this fold") for n in names for f in folds if (n, f) not in there]
 
 
-def _read_run(plan: str, fold: int, folder: Path, validation: list[list[str]]) -> Run:
+def read_run(plan: str, fold: int, folder: Path, validation: Sequence[Sequence[str]] = ()) -> Run:
+    """Return what one run folder says; ``validation`` holds the validation cases of each fold, where they are known."""
     try:
         document = _read_object(folder / "plan.json")
         epochs = tuple(_read_lines(folder / "logs" / "metrics.jsonl"))

@@ -214,7 +214,7 @@ def make_plans(
     else:
         plans, refused = _derived(fingerprint, workspace, request)
     for plan in plans:
-        _check_results(plan, workspace)
+        check_results(plan, workspace)
     check_previous_stages(plans, workspace)
     for plan in plans:
         write_document(workspace.plan(fingerprint.dataset, plan.name), plan)
@@ -405,8 +405,12 @@ def _varied_base(request: PlanRequest, workspace: Workspace, dataset: str) -> tu
     return [make_variant(base, request.name or "", request.assignments)], {}
 
 
-def _check_results(plan: Plan, workspace: Workspace) -> None:
-    """Refuse to put a plan in the place of another one that was trained: the results would belong to neither."""
+def check_results(plan: Plan, workspace: Workspace) -> None:
+    """Refuse to put a plan in the place of another one that was trained: the results would belong to neither.
+
+    Raises:
+        PlanError: a fold of another plan of this name is trained.
+    """
     folder = workspace.fold(plan.dataset.name, plan.name, 0).parent
     for checkpoint in sorted(folder.glob("fold_*/checkpoints/last.pt")):
         run = checkpoint.parents[1]

@@ -12,6 +12,10 @@ if sys.platform != "win32":
     import fcntl
 
 
+HELD = "is being trained by another process at this moment"
+"""By these words of the refusal who starts many trainings knows it from a mistake."""
+
+
 @contextmanager
 def hold_folder(run_folder: Path) -> Iterator[None]:
     """Hold the folder until the end of the block; however the process ends, the system lets go of it.
@@ -34,8 +38,6 @@ def _lock(file: IO[str], run_folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise TrainingError(
-            f"{run_folder}: this fold is being trained by another process at this moment; wait for its end, or stop it"
-        ) from None
+        raise TrainingError(f"{run_folder}: this fold {HELD}; wait for its end, or stop it") from None
     except OSError:
         return

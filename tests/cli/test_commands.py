@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "demo")
+COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "demo")
 HEAVY = ("torch", "monai", "scipy", "SimpleITK", "pydantic", "numpy")
 
 

@@ -1,0 +1,241 @@
+"""autoseg_run: a whole table of plans x folds, on this machine or on a Slurm cluster."""
+
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from autoseg.cli import _command, compare
+from autoseg.cli._command import DatasetOption, WorkersOption, WorkspaceOption, console, num_workers
+from autoseg.cli._plans import read_memory
+from autoseg.cli._progress import progress_bar
+from autoseg.cli._runs import RunsDisplay, runs_table
+
+if TYPE_CHECKING:
+    from autoseg.launch.attempt import Task
+    from autoseg.launch.campaign import Campaign
+    from autoseg.launch.slurm import SlurmOptions
+    from autoseg.launch.status import RunKey
+
+RUNS_FAILED = 1
+
+
+class Launcher(str, Enum):  # noqa: UP042 (StrEnum is Python 3.11's)
+    """Where the runs go."""
+
+    local, slurm = "local", "slurm"
+
+
+def run(
+    dataset: DatasetOption,
+    plan: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("-a", "--plan", help="Plan or architecture, or row of --table; repeat. Default: all, or four."),
+    ] = None,
+    fold: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option("-f", "--fold", min=0, help="Fold, from 0; repeat. Default: the table's, else all."),
+    ] = None,
+    table: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--table", help="Table of plans: a file, or models, losses, optimizers, schedules, downsampling."),
+    ] = None,
+    seeds: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--seeds", min=1, help="Train each plan with so many seeds, as plans of their own. Default: 1."),
+    ] = None,
+    assignments: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="KEY=VALUE of every plan, e.g. training.epochs=20; repeat. Needs --name."),
+    ] = None,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--name", help="Ending of the names of plans changed by --set: unet_NAME ..."),
+    ] = None,
+    memory: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--memory", help="Memory in GB, or auto, that missing plans are made for. Default: 8."),
+    ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only show which runs are where, and start nothing.")
+    ] = False,
+    launcher: Annotated[
+        Launcher, typer.Option("--launcher", help="Run on this machine, or submit to Slurm.")
+    ] = Launcher.local,
+    device: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--device", help="Device for one run at a time; repeat. Default: every GPU, else the CPU."),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="Times in a row that a run may die without a new epoch.")
+    ] = 2,
+    logger: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--logger", help="Report each run to this service, as autoseg_train does."),
+    ] = None,
+    partition: Annotated[Optional[str], typer.Option("--partition", help="Slurm: partition.")] = None,  # noqa: UP045
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="Slurm: GPUs of each run; above 1 by torchrun.")] = 1,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, help="Slurm: CPU cores of each run.")] = 8,
+    time: Annotated[
+        str,
+        typer.Option("--time", help="Slurm: time limit (60, 12:00:00, 2-00); what needs more goes on in a new job."),
+    ] = "1-00",
+    array_parallelism: Annotated[
+        int, typer.Option("--array-parallelism", min=1, help="Slurm: runs at the same time.")
+    ] = 256,
+    workers: WorkersOption = 0,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Train and compare a table of plans x folds; typed again, it does what is left.
+
+    Example: autoseg_run -d Lits --table losses --set training.epochs=50 --name short
+    """
+    from autoseg.data.dataset import find_dataset
+    from autoseg.data.workspace import open_workspace
+    from autoseg.launch.campaign import open_campaign
+    from autoseg.launch.local import find_devices
+    from autoseg.launch.table import Changes
+
+    place = open_workspace(workspace)
+    changes = Changes(assignments=tuple(assignments or ()), suffix=name, memory_gb=read_memory(memory))
+    campaign = open_campaign(
+        find_dataset(dataset, place), place, table=table, plans=plan or (), seeds=seeds, changes=changes
+    )
+    folds = fold or campaign.table.folds
+    if status:
+        _show_status(campaign, folds)
+        return
+    slurm = _slurm_options(partition, gpus, cpus, time, array_parallelism) if launcher == Launcher.slurm else None
+    devices = find_devices(device or ()) if slurm is None else []
+    keys = _prepare(campaign, folds, num_workers(workers))
+    if slurm is not None:
+        tasks = _tasks(campaign, keys, workers or cpus, gpus, logger)
+        if _submit(campaign, keys, tasks, slurm, retries):
+            return
+    else:
+        tasks = _tasks(campaign, keys, workers or max(1, num_workers(0) // len(devices)), 1, logger)
+        _run_here(campaign, keys, tasks, devices, retries)
+    _finish(campaign, keys)
+
+
+def _slurm_options(partition: str | None, gpus: int, cpus: int, time: str, array_parallelism: int) -> "SlurmOptions":
+    from autoseg.launch.slurm import SlurmOptions, check_slurm, parse_minutes
+
+    check_slurm()
+    return SlurmOptions(
+        partition=partition, num_gpus=gpus, num_cpus=cpus, minutes=parse_minutes(time),
+        array_parallelism=array_parallelism,
+    )  # fmt: skip
+
+
+def _prepare(campaign: "Campaign", folds: Sequence[int] | None, workers: int) -> "list[RunKey]":
+    """Measure, plan and preprocess what is missing; return the runs."""
+    from autoseg.launch.prepare import distinct_preprocessing, preprocess
+    from autoseg.launch.ready import choose_table_folds, make_missing_plans, measure_once
+
+    dataset, place, out = campaign.dataset, campaign.workspace, console()
+    with progress_bar("checking and measuring", len(dataset.cases)) as advance:
+        fingerprint, splits = measure_once(dataset, place, num_workers=workers, on_case=advance)
+    chosen = choose_table_folds(splits, folds)
+    with progress_bar("planning", None):
+        plans, made = make_missing_plans(fingerprint, place, campaign.entries)
+    if made:
+        out.print(f"made plans {', '.join(made)} in {place.plans(dataset.name)}", soft_wrap=True)
+    keys = campaign.keys(chosen)
+    todo = campaign.unfinished(keys)
+    out.print(f"{dataset.name}: {len(plans)} plans x {len(chosen)} folds, {len(todo)} of {len(keys)} runs to do")
+    needed = [one for one in plans if any(key.plan == one.name for key in todo)]
+    with progress_bar("preprocessing", len(dataset.cases) * len(distinct_preprocessing(needed))) as advance:
+        preprocess(dataset, needed, place, num_workers=workers, on_case=advance)
+    return keys
+
+
+def _tasks(campaign: "Campaign", keys: "Sequence[RunKey]", workers: int, gpus: int, logger: str | None) -> "list[Task]":
+    todo = campaign.unfinished(keys)
+    return [campaign.task(key, num_workers=workers, num_gpus=gpus, logger=logger) for key in todo]
+
+
+def _run_here(
+    campaign: "Campaign", keys: "Sequence[RunKey]", tasks: "Sequence[Task]", devices: list[str], retries: int
+) -> None:
+    from autoseg.launch.local import run_locally
+    from autoseg.launch.status import read_status
+
+    place, name = campaign.workspace, campaign.dataset.name
+    display = RunsDisplay(console(), len(keys), len(keys) - len(tasks), lambda key: read_status(place, name, key))
+    try:
+        with display:
+            run_locally(tasks, devices, retries=retries, on_event=display.tell, on_tick=display.show)
+    except KeyboardInterrupt:
+        done = len(keys) - len(campaign.unfinished(keys))
+        told = f"stopped; {done} of {len(keys)} runs are finished, the others are kept as far as they are"
+        raise KeyboardInterrupt(f"{told}; the same command goes on from there") from None
+
+
+def _submit(
+    campaign: "Campaign", keys: "Sequence[RunKey]", tasks: "Sequence[Task]", options: "SlurmOptions", retries: int
+) -> bool:
+    """Submit what is neither finished nor in the queue, and the comparison after it; return whether any is to come."""
+    from autoseg.launch.slurm import find_jobs, submit_comparison, submit_runs
+
+    out = console()
+    queued = find_jobs(campaign.workspace, campaign.dataset.name, keys)
+    new = [task for task in tasks if task.key not in queued]
+    if not tasks:
+        return False
+    if new:
+        arrays = submit_runs(new, options, campaign.jobs_folder(), retries=retries)
+        ids = [*arrays, *dict.fromkeys(job.split("_")[0] for job, _ in queued.values())]
+        last = submit_comparison(campaign.compare_arguments(campaign.plans), options, campaign.jobs_folder(), after=ids)
+        out.print(f"submitted {len(new)} runs as job {', '.join(arrays)}, and the comparison after them as job {last}")
+    if queued:
+        out.print(f"{len(queued)} runs are in the queue already")
+    _show_runs(campaign, keys)
+    out.print("next: the same command with --status shows what runs where; without it, goes on and collects")
+    return True
+
+
+def _show_status(campaign: "Campaign", folds: Sequence[int] | None) -> None:
+    from autoseg.errors import WorkspaceError
+    from autoseg.launch.ready import choose_table_folds, read_measured
+
+    found = read_measured(campaign.dataset, campaign.workspace)
+    if found is None and folds is None:
+        name = campaign.dataset.name
+        raise WorkspaceError(f"{campaign.workspace.plans(name)}: {name} is not measured yet, so nothing runs")
+    _show_runs(campaign, campaign.keys(choose_table_folds(found[1], folds) if found else folds or ()))
+
+
+def _show_runs(campaign: "Campaign", keys: "Sequence[RunKey]") -> None:
+    from autoseg.launch.slurm import find_jobs
+
+    jobs = find_jobs(campaign.workspace, campaign.dataset.name, keys)
+    console().print(runs_table(campaign.statuses(keys), jobs))
+
+
+def _finish(campaign: "Campaign", keys: "Sequence[RunKey]") -> None:
+    """Print the table of runs and the comparison; end with status 1 if runs failed."""
+    statuses, out = campaign.statuses(keys), console()
+    out.print(runs_table(statuses, {}))
+    failed = [status for status in statuses if not status.finished]
+    plans = list(dict.fromkeys(status.key.plan for status in statuses if status.finished))
+    if plans:
+        compared = compare.main(campaign.compare_arguments(plans))
+        if compared:
+            raise typer.Exit(compared)
+    if failed:
+        first = failed[0]
+        log = campaign.workspace.fold(campaign.dataset.name, first.key.plan, first.key.fold) / "logs" / "run.log"
+        sys.stderr.write(f"{len(failed)} of {len(statuses)} runs failed, e.g. {first.key}: {first.ended}; see {log}\n")
+        raise typer.Exit(RUNS_FAILED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``autoseg_run`` and return its exit status."""
+    return _command.run(run, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,122 @@
+"""Making a table ready to run: the fingerprint, the plans that are missing, and which runs these come to."""
+
+from collections.abc import Callable, Sequence
+
+from autoseg.data.dataset import Dataset
+from autoseg.data.problems import Problems
+from autoseg.data.splits import Splits, get_fold
+from autoseg.data.workspace import Workspace
+from autoseg.documents import read_document
+from autoseg.errors import PlanError, nearest
+from autoseg.fingerprint.fingerprint import Fingerprint, read_fingerprint
+from autoseg.launch.prepare import OnCase, PlanRequest, check_results, make_plans, measure
+from autoseg.launch.table import Entry
+from autoseg.plan.plan import Plan, plan_names, read_plan
+from autoseg.plan.recipe import recipe_names
+from autoseg.plan.story import differences
+from autoseg.plan.variant import make_variant
+from autoseg.train.state import training_digest
+
+
+def read_measured(dataset: Dataset, workspace: Workspace) -> tuple[Fingerprint, Splits] | None:
+    """Return fingerprint.json and splits.json, or None if one is missing or the dataset has other cases by now."""
+    paths = workspace.fingerprint(dataset.name), workspace.splits(dataset.name)
+    if not all(path.is_file() for path in paths):
+        return None
+    fingerprint = read_fingerprint(paths[0])
+    if {case.name for case in fingerprint.cases} != {case.name for case in dataset.cases}:
+        return None
+    return fingerprint, read_document(paths[1], Splits)
+
+
+def measure_once(
+    dataset: Dataset,
+    workspace: Workspace,
+    *,
+    num_workers: int,
+    on_case: OnCase | None = None,
+    on_problems: Callable[[Problems], None] | None = None,
+) -> tuple[Fingerprint, Splits]:
+    """Return what ``read_measured`` finds, else measure the dataset as ``autoseg_plan`` does."""
+    found = read_measured(dataset, workspace)
+    if found is not None:
+        return found
+    return measure(dataset, workspace, num_workers=num_workers, on_case=on_case, on_problems=on_problems)
+
+
+def choose_table_folds(splits: Splits, folds: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the given folds, or all.
+
+    Raises:
+        DatasetError: there is no such fold.
+    """
+    for fold in folds or ():
+        get_fold(splits, fold)
+    return tuple(dict.fromkeys(folds)) if folds else tuple(range(len(splits.folds)))
+
+
+def make_missing_plans(
+    fingerprint: Fingerprint, workspace: Workspace, entries: Sequence[Entry]
+) -> tuple[list[Plan], list[str]]:
+    """Return the plans of a table in its order, and the names of those that were made; the others stay as they are.
+
+    Raises:
+        PlanError: a plan is missing and no recipe is called so, does not suit the data, or a plan of that name is
+            another one than the table says. DocumentError: a field to set is unknown or does not fit.
+    """
+    plans: list[Plan] = []
+    made: list[str] = []
+    for entry in entries:
+        path = workspace.plan(fingerprint.dataset, entry.name)
+        if path.is_file():
+            plan = read_plan(path)
+            check_results(plan, workspace)
+            _check_agrees(plan, _with_assignments(entry, workspace, fingerprint.dataset))
+        else:
+            plan = _make_one(entry, fingerprint, workspace)
+            made.append(entry.name)
+        plans.append(plan)
+    return plans, made
+
+
+def _make_one(entry: Entry, fingerprint: Fingerprint, workspace: Workspace) -> Plan:
+    request = _with_assignments(entry, workspace, fingerprint.dataset)
+    if request is None:
+        known = [*plan_names(workspace.plans(fingerprint.dataset)), *recipe_names()]
+        raise PlanError(
+            f"-a {entry.name}: no plan and no architecture of that name{nearest(entry.name, known)}; plans of "
+            f"{fingerprint.dataset} and architectures: {', '.join(dict.fromkeys(known))}"
+        )
+    try:
+        plans, _ = make_plans(fingerprint, workspace, request)
+    except PlanError as error:
+        raise PlanError(f"plan {entry.name} of the table: {error}") from None
+    return plans[0]
+
+
+def _with_assignments(entry: Entry, workspace: Workspace, dataset: str) -> PlanRequest | None:
+    """Return the entry's request; a seed is counted from that of its base, which is made by then."""
+    request = entry.request
+    if request is None or not entry.seed:
+        return request
+    base = read_plan(workspace.plan(dataset, request.base or ""))
+    return PlanRequest(
+        base=request.base, name=request.name, assignments=(f"training.seed={base.training.seed + entry.seed}",)
+    )
+
+
+def _check_agrees(plan: Plan, request: PlanRequest | None) -> None:
+    """Refuse a plan that is not what the table would set: its runs would stand in the report under a false name."""
+    if request is None or not request.assignments:
+        return
+    # What is set again as it is changes nothing, but for the factor, by which the spacing is coarse already.
+    same = f"preprocessing.downsample={plan.preprocessing.downsample:g}"
+    assignments = [text for text in request.assignments if text.replace(" ", "").removesuffix(".0") != same]
+    wanted = make_variant(plan, plan.name, assignments) if assignments else plan
+    if training_digest(wanted) == training_digest(plan):
+        return
+    field, found, asked = differences(plan, wanted)[0]
+    raise PlanError(
+        f"plan {plan.name}: there is one already, with {field} {found}, and the table says {asked}; name the row "
+        f"otherwise (or --name), or delete that plan"
+    )
