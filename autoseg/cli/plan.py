@@ -131,7 +131,7 @@ def _show(explain: str | None, diff: tuple[str, str] | None, dataset: str | None
 
 
 def _measure_part(dataset: "Dataset", place: "Workspace", part: str, *, force: bool, workers: int) -> None:
-    from autoseg.launch.prepare import measure_part, parse_part
+    from autoseg.launch.measuring import measure_part, parse_part
 
     number, count = parse_part(part, len(dataset.cases))
     total = len(dataset.cases[number - 1 :: count])
@@ -147,7 +147,7 @@ def _prepare(
     dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, device: Any, force: bool, workers: int
 ) -> "tuple[list[Plan], list[str]]":
     """Measure, plan, and preprocess on the device unless it is None; return the plans and the cases that failed."""
-    from autoseg.launch.prepare import measure
+    from autoseg.launch.measuring import measure
 
     out = console()
     with progress_bar("checking and measuring", len(dataset.cases)) as advance:
@@ -195,7 +195,7 @@ def _size(num_bytes: int) -> str:
 
 
 def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanRequest") -> None:
-    from autoseg.launch.prepare import take_fingerprint
+    from autoseg.launch.measuring import take_fingerprint
 
     fingerprint = take_fingerprint(folder, place)
     out = console()

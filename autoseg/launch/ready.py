@@ -9,7 +9,8 @@ from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document
 from autoseg.errors import PlanError, nearest
 from autoseg.fingerprint.fingerprint import Fingerprint, read_fingerprint
-from autoseg.launch.prepare import OnCase, PlanRequest, check_results, make_plans, measure
+from autoseg.launch.measuring import OnCase, measure
+from autoseg.launch.prepare import PlanRequest, check_results, make_plans
 from autoseg.launch.table import Entry
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.recipe import recipe_names

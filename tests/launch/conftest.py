@@ -8,7 +8,8 @@ import pytest
 
 from autoseg.data.dataset import Dataset, find_dataset
 from autoseg.data.workspace import Workspace
-from autoseg.launch.prepare import PlanRequest, make_plans, measure, preprocess
+from autoseg.launch.measuring import measure
+from autoseg.launch.prepare import PlanRequest, make_plans, preprocess
 
 TINY = (
     "training.patch_size=[16,16,16]",

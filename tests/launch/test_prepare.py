@@ -15,15 +15,8 @@ from autoseg.documents import read_document
 from autoseg.errors import AutosegError, DatasetError, DocumentError, PlanError, WorkspaceError
 from autoseg.fingerprint.fingerprint import read_fingerprint
 from autoseg.launch import prepare
-from autoseg.launch.prepare import (
-    PlanRequest,
-    check_request,
-    choose_splits,
-    distinct_preprocessing,
-    make_plans,
-    measure,
-    preprocess,
-)
+from autoseg.launch.measuring import choose_splits, measure
+from autoseg.launch.prepare import PlanRequest, check_request, distinct_preprocessing, make_plans, preprocess
 from autoseg.plan.plan import plan_names, read_plan
 from autoseg.preprocess.store import CaseStore
 

@@ -1,0 +1,155 @@
+"""Measuring a dataset: checks and fingerprint, in one go or in parts, and its folds."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from autoseg.data.dataset import Case, Dataset
+from autoseg.data.problems import Problem, Problems, dataset_error
+from autoseg.data.splits import OWN_SPLITS, Splits, group_cases, make_splits, split_problems
+from autoseg.data.workspace import Workspace
+from autoseg.documents import read_document, write_document
+from autoseg.errors import DatasetError, WorkspaceError
+from autoseg.fingerprint.extract import examine, measure_cases
+from autoseg.fingerprint.fingerprint import Fingerprint, present_labels
+from autoseg.fingerprint.nnunet import read_nnunet_fingerprint, write_nnunet_fingerprint
+
+OnCase = Callable[[Case], None]
+
+
+def measure(
+    dataset: Dataset,
+    workspace: Workspace,
+    *,
+    num_workers: int,
+    on_case: OnCase | None = None,
+    on_problems: Callable[[Problems], None] | None = None,
+    force: bool = False,
+) -> tuple[Fingerprint, Splits]:
+    """Check and measure all cases, and write problems.json, splits.json and the fingerprint, also in nnU-Net's form.
+
+    Cases that were measured before and whose files are unchanged are not read again.
+
+    Args:
+        dataset: what to measure.
+        workspace: where the documents are written.
+        num_workers: number of threads; each holds one case in memory.
+        on_case: told each finished case.
+        on_problems: told all that is wrong or doubtful, before errors are raised.
+        force: whether all are measured anew.
+
+    Raises:
+        DatasetError: there are errors; only problems.json is written.
+        WorkspaceError: the folds would change under results that there are already; nothing is written.
+    """
+    if not split_problems(dataset):
+        choose_splits(dataset, workspace)  # refuses at once what would be refused in the end
+    keep = workspace.measured(dataset.name)
+    found = examine(dataset, num_workers=num_workers, on_case=on_case, keep=keep, force=force)
+    report = workspace.problems(dataset.name)
+    write_document(report, found.problems)
+    if on_problems:
+        on_problems(found.problems)
+    if found.fingerprint is None:
+        raise dataset_error(dataset.folder, found.problems.problems, report)
+    splits = choose_splits(dataset, workspace, presence=present_labels(found.fingerprint))
+    write_document(workspace.fingerprint(dataset.name), found.fingerprint)
+    write_nnunet_fingerprint(found.fingerprint, workspace.nnunet_fingerprint(dataset.name))
+    write_document(workspace.splits(dataset.name), splits)
+    return found.fingerprint, splits
+
+
+def measure_part(
+    dataset: Dataset,
+    workspace: Workspace,
+    part: int,
+    num_parts: int,
+    *,
+    num_workers: int,
+    on_case: OnCase | None = None,
+    force: bool = False,
+) -> list[Problem]:
+    """Measure every ``num_parts``-th case from the ``part``-th (from 1) on, and keep what was found for ``measure``.
+
+    Parts can run anywhere at any time, several on the same case too: what one keeps is what ``measure`` would find.
+
+    Returns:
+        what is wrong or doubtful with these cases, as far as it shows in each by itself.
+    """
+    cases = dataset.cases[part - 1 :: num_parts]
+    keep = workspace.measured(dataset.name)
+    found = measure_cases(dataset, cases, num_workers=num_workers, on_case=on_case, keep=keep, force=force)
+    return [problem for case in found for problem in case.problems]
+
+
+def parse_part(text: str, num_cases: int) -> tuple[int, int]:
+    """Return K and N of ``K/N``.
+
+    Raises:
+        DatasetError: it is not of this form, or there is no such part.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count <= num_cases:
+        allowed = f"K/N with 1 <= K <= N, and N at most the number of cases, {num_cases}"
+        raise DatasetError(
+            f"--part {text}: no part of the dataset; allowed is {allowed}, e.g. --part 1/{min(4, num_cases)}"
+        )
+    return number, count
+
+
+def choose_splits(
+    dataset: Dataset, workspace: Workspace, *, presence: Mapping[str, Collection[str]] | None = None
+) -> Splits:
+    """Return the folds that splits.json has already if they still suit the dataset, else those of ``make_splits``.
+
+    They suit it if they name all its cases and no other, and part no group; the dataset's own splits_final.json goes
+    before them. So folds edited by hand stay, and a case never changes sides under a trained network.
+
+    Raises:
+        DatasetError: the dataset cannot be split.
+        WorkspaceError: there are results, and their folds do not suit the dataset any more.
+    """
+    made, path = make_splits(dataset, presence=presence), workspace.splits(dataset.name)
+    if not path.is_file():
+        return made
+    before = read_document(path, Splits)
+    declared = (dataset.folder / OWN_SPLITS).is_file()
+    if before.folds == made.folds or not declared and _suits(before, dataset):
+        return before
+    if trained := sorted(results_folder(workspace, dataset.name).glob("*/fold_*/checkpoints/last.pt")):
+        old, new = _named_cases(before), {case.name for case in dataset.cases}
+        raise WorkspaceError(
+            f"{path}: the folds would change ({len(new - old)} cases are new, {len(old - new)} are gone), but "
+            f"{len(trained)} folds are trained on those before, e.g. {trained[0].parents[1]}; plan in another "
+            f"workspace (-w), or move {results_folder(workspace, dataset.name)} and {path.name} elsewhere"
+        )
+    return made
+
+
+def results_folder(workspace: Workspace, dataset: str) -> Path:
+    """Return the folder of the runs of all plans of a dataset."""
+    return workspace.fold(dataset, "plan", 0).parents[1]
+
+
+def _named_cases(splits: Splits) -> set[str]:
+    return {name for fold in splits.folds for name in (*fold.train, *fold.validation)}
+
+
+def _suits(splits: Splits, dataset: Dataset) -> bool:
+    if _named_cases(splits) != {case.name for case in dataset.cases}:
+        return False
+    groups = [set(names) for names in group_cases(dataset).values()]
+    sides = [(set(fold.train), set(fold.validation)) for fold in splits.folds]
+    return not any(group & train and group & validation for train, validation in sides for group in groups)
+
+
+def take_fingerprint(folder: Path, workspace: Workspace) -> Fingerprint:
+    """Make the fingerprint of a folder that holds nnU-Net's two files and no images, and write fingerprint.json.
+
+    Raises:
+        DatasetError: a file has mistakes; nothing is written.
+    """
+    fingerprint = read_nnunet_fingerprint(folder)
+    write_document(workspace.fingerprint(fingerprint.dataset), fingerprint)
+    return fingerprint
