@@ -1,6 +1,8 @@
 """Shared fixtures: synthetic cases, and the real images where a checkout has them beside it."""
 
+import locale
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+LOCALE = locale.setlocale(locale.LC_CTYPE)
 REAL_DATA = Path(os.environ.get("AUTOSEG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """Let no test leave another locale behind: libraries, PyTorch's compiler among them, read their files by it."""
+    yield
+    locale.setlocale(locale.LC_CTYPE, LOCALE)
 
 
 @pytest.fixture

@@ -134,7 +134,9 @@ def _free_port() -> int:
 
 
 def _node_is_idle(environment: dict[str, str]) -> bool:
-    found = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
     return found.stdout.strip() == "idle"
 
 
@@ -192,7 +194,7 @@ class Trial:
         options = " ".join(words[words.index("--launcher") :])
         self.note(f"$ autoseg_run -d Phantom -a unet --set ... --name tiny -f 0 -f 1 -f 2 {options}")
         command = [sys.executable, "-m", "autoseg.cli.run", *words]
-        found = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        found = subprocess.run(command, env=self.environment, capture_output=True, encoding="utf-8", check=False)
         for line in [*found.stdout.splitlines(), *found.stderr.splitlines()]:
             self.note(f"  {line}")
         return found
@@ -209,7 +211,11 @@ class Trial:
     def epochs(self, fold: int) -> list[int]:
         """Return the epochs that a run has logged."""
         path = self.folder(fold) / "logs" / "metrics.jsonl"
-        return [json.loads(line)["epoch"] for line in path.read_text().splitlines()] if path.is_file() else []
+        return (
+            [json.loads(line)["epoch"] for line in path.read_text(encoding="utf-8").splitlines()]
+            if path.is_file()
+            else []
+        )
 
     def finished(self, fold: int) -> bool:
         """Whether a run is scored."""
@@ -217,7 +223,7 @@ class Trial:
 
     def job(self, fold: int) -> str:
         """Return the job of a run."""
-        job: str = json.loads((self.folder(fold) / "logs" / "slurm.json").read_text())["job"]
+        job: str = json.loads((self.folder(fold) / "logs" / "slurm.json").read_text(encoding="utf-8"))["job"]
         return job
 
     def wait(self, what: str, holds: Callable[[], bool], seconds: float = 240) -> None:
@@ -236,7 +242,7 @@ class Trial:
 
 def _command_line(process: Path) -> list[str]:
     try:
-        return (process / "cmdline").read_text().split("\0")
+        return (process / "cmdline").read_text(encoding="utf-8").split("\0")
     except OSError:  # it has ended in this moment
         return []
 
@@ -276,12 +282,12 @@ def exercise(folder: Path) -> Trial:
 
 def _queue(environment: dict[str, str]) -> str:
     command = ["squeue", "--noheader"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False).stdout.strip()
 
 
 def attempts(trial: Trial, fold: int) -> list[str]:
     """Return how the attempts of a run began and ended."""
-    text = (trial.folder(fold) / "logs" / "run.log").read_text()
+    text = (trial.folder(fold) / "logs" / "run.log").read_text(encoding="utf-8")
     return [found for found in re.findall(r"^[-0-9]+ [:0-9]+  (started on \w+|ended: .*)", text, re.MULTILINE)]
 
 
@@ -305,7 +311,9 @@ Not shown by this: several nodes, GPUs, preemption by a scheduler's own decision
 
 def write_page(trial: Trial, path: Path) -> None:
     """Write what happened as a page."""
-    version = subprocess.run(["slurmctld", "-V"], env=trial.environment, capture_output=True, text=True, check=True)
+    version = subprocess.run(
+        ["slurmctld", "-V"], env=trial.environment, capture_output=True, encoding="utf-8", check=True
+    )
     whole = sum(trial.epochs(fold) == list(range(1, EPOCHS + 1)) for fold in FOLDS)
     path.write_text(
         PAGE.format(

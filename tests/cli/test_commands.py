@@ -258,7 +258,7 @@ def test_a_file_that_cannot_be_written_is_one_line(
     def fail(path: Path, document: object) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr("autoseg.launch.prepare.write_document", fail)
+    monkeypatch.setattr("autoseg.launch.measuring.write_document", fail)
     line = _refused(capsys, "plan", *_plan(workspace))
     assert os.strerror(number) in line and "problems.json" in line
 
@@ -267,7 +267,7 @@ def test_a_bug_keeps_its_traceback(workspace: Path, monkeypatch: pytest.MonkeyPa
     def bug(*_: object, **__: object) -> None:
         raise OSError(errno.EBADF, "a bug")
 
-    monkeypatch.setattr("autoseg.launch.prepare.measure", bug)
+    monkeypatch.setattr("autoseg.launch.measuring.measure", bug)
     with pytest.raises(OSError, match="a bug"):
         _main("plan", *_plan(workspace))
 
@@ -278,7 +278,7 @@ def test_a_command_within_a_command_passes_its_status_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("autoseg.launch.prepare.measure", interrupted)
+    monkeypatch.setattr("autoseg.launch.measuring.measure", interrupted)
     monkeypatch.setattr("autoseg.cli.demo.NUM_CASES", 2)
     assert _main("demo", "-w", str(tmp_path / "demo")) == 130
     assert capsys.readouterr().err.splitlines() == ["interrupted; the same command goes on from there"]

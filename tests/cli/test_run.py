@@ -85,7 +85,7 @@ def start() -> Iterator[Start]:
 
     def start_one(*arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "autoseg.cli.run", *arguments]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"))
         return started[-1]
 
     yield start_one

@@ -56,7 +56,7 @@ def test_without_a_compiler_training_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from test_compilation import tell; tell()"]
     environment = os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=True)
     assert done.stdout.strip().splitlines()[-1].startswith("True not compiled, since torch.compile failed (")
 
 

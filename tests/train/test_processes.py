@@ -46,7 +46,7 @@ def launch(store: CaseStore, fold: Fold, tmp_path: Path) -> Launch:
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
         command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(SCRIPT), json.dumps(order)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False)
         files = [words / f"{rank}.txt" for rank in range(count)]
         print(done.stderr[-3000:])
         return done.returncode, [file.read_text(encoding="utf-8") if file.exists() else "gone" for file in files]
