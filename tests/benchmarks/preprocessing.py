@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=intake.SIZE, help="Voxels along x and y of the CTs.")
     parser.add_argument("--slices", nargs="+", type=int, default=intake.SLICES)
     parser.add_argument("--growth", nargs="+", type=int, default=(50, 100, 200, 400), help="Slices of single CTs.")
-    parser.add_argument("--numbers", nargs="+", type=int, default=(1, 2, 4, 8), help="Numbers of cases.")
+    parser.add_argument("--numbers", nargs="+", type=int, default=(2, 3, 4, 6), help="Numbers of cases.")
     options = parser.parse_args()
     machine, found = intake.describe_machine(), {}
     with tempfile.TemporaryDirectory() as root:
