@@ -46,6 +46,7 @@ setup(
         "pillow>=10.1",
     ],
     extras_require={
+        "energy": ["nvidia-ml-py>=12.535"],
         "export": [*EXPORT],
         "slurm": [*SLURM],
         "test": [

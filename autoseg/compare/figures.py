@@ -48,6 +48,7 @@ COSTS = {
     "epoch_seconds": ("Epoch time", "seconds an epoch (median)", 1.0),
     "training_seconds": ("Training time", "training, hours a fold", 3600.0),
     "inference_seconds": ("Inference time", "inference, seconds a case", 1.0),
+    "energy_kwh": ("Energy", "energy of training, kWh a fold", 1.0),
     "parameters": ("Parameters", "parameters, millions", 1e6),
     "memory": ("Memory", "memory in training, GB (measured, else predicted)", 1.0),
 }

@@ -31,7 +31,8 @@ from autoseg.compare.summary import (
     UnfinishedRun,
 )
 
-COSTS = ("epoch_seconds", "training_seconds", "inference_seconds", "parameters", "memory")
+COSTS = ("epoch_seconds", "training_seconds", "inference_seconds", "parameters", "memory", "energy_kwh")
+KJ_PER_KWH = 3600.0
 NUM_SIZE_CLASSES = 3
 UNJUDGED = (
     "iou", "reference_volume_ml", "predicted_volume_ml", "volume_difference_ml",
@@ -162,7 +163,7 @@ def _cost_of_stages(runs: Runs, plan: str) -> Cost:
     other = _measure_cost(first) if first else None
     added = {
         name: _combine(sum, getattr(own, name), getattr(other, name, None))
-        for name in ("parameters", "training_seconds", "inference_seconds")
+        for name in ("parameters", "training_seconds", "inference_seconds", "energy_kwh")
     }
     largest = {
         name: _combine(max, getattr(own, name), getattr(other, name, None))
@@ -185,6 +186,7 @@ def _measure_cost(runs: Sequence[Run]) -> Cost:
     inference = list(chain.from_iterable(run.seconds.values() for run in runs))
     peaks = list(chain.from_iterable(_numbers(run.epochs, "peak_memory_gb") for run in runs))
     epochs = list(chain.from_iterable(_numbers(run.epochs, "seconds") for run in runs))
+    energies = [sum(_numbers(run.epochs, "energy_kj")) for run in runs if _tells_all(run, "energy_kj")]
     return Cost(
         parameters=runs[0].record.get("parameters", estimate.get("parameters")),
         flops_per_iteration=estimate.get("flops_per_iteration"),
@@ -196,7 +198,12 @@ def _measure_cost(runs: Sequence[Run]) -> Cost:
         memory_predicted_gb=estimate.get("memory_gb"),
         memory_measured_gb=max(peaks, default=None),
         devices=tuple(dict.fromkeys(str(run.record["device"]) for run in runs if run.record.get("device"))),
+        energy_kwh=fmean(energies) / KJ_PER_KWH if energies else None,
     )
+
+
+def _tells_all(run: Run, key: str) -> bool:
+    return bool(run.epochs) and len(_numbers(run.epochs, key)) == len(run.epochs)
 
 
 def _numbers(records: Sequence[dict[str, Any]], key: str) -> list[float]:

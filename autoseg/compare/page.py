@@ -33,6 +33,7 @@ COST_TITLES = {
     "epoch_seconds": "Epoch time",
     "training_seconds": "Fold time",
     "inference_seconds": "Case time",
+    "energy_kwh": "Energy",
     "memory": "Memory",
     "parameters": "Parameters",
 }

@@ -74,6 +74,7 @@ class Cost(Document):
         epoch_seconds: median over all epochs. training_seconds: mean over the folds.
         inference_seconds: mean over the cases.
         memory_predicted_gb, memory_measured_gb: device memory in training, 10^9 bytes.
+        energy_kwh: of training, mean over the folds, where it was counted.
         devices: names of what it was trained on.
     """
 
@@ -87,6 +88,7 @@ class Cost(Document):
     memory_predicted_gb: float | None
     memory_measured_gb: float | None
     devices: tuple[str, ...]
+    energy_kwh: float | None = None
 
 
 class PlanSummary(Document):

@@ -90,6 +90,13 @@ def format_gb(memory: float | None) -> str:
     return DASH if memory is None else f"{memory:.1f} GB"
 
 
+def format_energy(kwh: float | None) -> str:
+    """Return energy in Wh below 1 kWh, else in kWh."""
+    if kwh is None:
+        return DASH
+    return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1e3 * kwh:.3g} Wh"
+
+
 def format_share(share: float) -> str:
     """Return a share in whole per cent, without claiming certainty."""
     return "more than 99 %" if share > 0.99 else "less than 1 %" if share < 0.01 else f"{100 * share:.0f} %"

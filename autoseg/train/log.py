@@ -41,6 +41,7 @@ class EpochReport:
         seconds: wall time of the epoch. seconds_waiting: the part of it spent waiting for data.
         seconds_left: estimate for the epochs that remain.
         peak_memory_gb: largest device memory allocated, in 10^9 bytes; None on a CPU.
+        energy_kj: of processors and device, in kJ; None where it is not counted.
         left_out: what is to be said of steps that were not finite and not taken; empty without any.
     """
 
@@ -56,6 +57,7 @@ class EpochReport:
     seconds_waiting: float
     seconds_left: float
     peak_memory_gb: float | None
+    energy_kj: float | None = None
     left_out: str = ""
 
 
@@ -71,6 +73,7 @@ RECORDED = (
     "seconds",
     "seconds_waiting",
     "peak_memory_gb",
+    "energy_kj",
 )
 
 
@@ -142,6 +145,7 @@ class TrainingLog:
             "time/seconds": report.seconds,
             "time/seconds_waiting": report.seconds_waiting,
             "memory_gb": report.peak_memory_gb,
+            "energy_kj": report.energy_kj,
         } | {f"dice/{name}": value for name, value in report.validation_dice.items()}
         for tag, value in values.items():
             if value is not None:

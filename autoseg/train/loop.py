@@ -38,6 +38,7 @@ from autoseg.train.device import (
     reset_peak_memory,
 )
 from autoseg.train.diagnosis import keep_batch
+from autoseg.train.energy import energy_kj, read_counters
 from autoseg.train.exclusion import hold_folder
 from autoseg.train.interruption import catch_signals
 from autoseg.train.loader import Batch, CaseCache, open_pool
@@ -176,6 +177,7 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Pat
     """
     started = time.perf_counter()
     reset_peak_memory(setup.device)
+    counters = read_counters(setup.device)
     with seeded_epoch(setup.plan.training.seed, state.epoch, setup.device, setup.processes.rank):
         train_loss, left_out, waiting_to_train = run_training(state, setup, batches)
         kept = ""
@@ -201,6 +203,7 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Pat
         seconds_waiting=waiting_to_train + waiting_to_validate,
         seconds_left=_estimate_seconds_left(seconds, state, setup),
         peak_memory_gb=peak_memory_gb(setup.device),
+        energy_kj=energy_kj(counters, read_counters(setup.device), setup.device),
         left_out=f"{len(left_out)} steps left out, the first in iteration {left_out[0] + 1}; {kept}" if kept else "",
     )
     state.history.append(make_record(report))

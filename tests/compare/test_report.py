@@ -121,6 +121,8 @@ def test_costs_are_those_of_the_files(finished_results: Workspace, summary: Summ
     assert (cost.parameters, cost.epochs, cost.iterations) == (92_300_000, 100, 25_000)
     assert cost.memory_measured_gb == 7.3
     assert cost.memory_predicted_gb == pytest.approx(7.3 * 1.04)
+    kilojoules = np.mean([sum(record["energy_kj"] for record in fold) for fold in records])
+    assert cost.energy_kwh == pytest.approx(kilojoules / 3600)
 
 
 def test_the_page_shows_the_numbers_of_the_summary(page: _Page, summary: Summary) -> None:
