@@ -13,8 +13,6 @@ from autoseg.plan.assignments import check_settable
 from autoseg.plan.plan import Plan
 from autoseg.tune.knobs import KNOBS
 
-SCHEMA = "autoseg.space.1"
-
 
 class Parameter(Document):
     """What is varied: either ``choices``, or numbers from ``low`` to ``high``, whole ones if both ends are.
@@ -30,7 +28,7 @@ class Parameter(Document):
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False
-    step: int | float | None = Field(None, gt=0)
+    step: int | float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> "Parameter":
@@ -50,7 +48,11 @@ class Parameter(Document):
         """Whether ``value`` is one of its values."""
         if self.choices is not None:
             return any(same(value, one) for one in self.choices)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not _ends(self)[0] <= value <= _ends(self)[1]:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not _ends(self)[0] <= value <= _ends(self)[1]
+        ):
             return False
         step = self.step or (1 if self.is_whole and not self.log else 0)
         steps = (value - _ends(self)[0]) / step if step else 0.0
@@ -71,7 +73,7 @@ class Parameter(Document):
 class Space(Document):
     """What is varied, by the dotted key of a plan's field or the name of a knob."""
 
-    schema_: Literal["autoseg.space.1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["autoseg.space.1"] = Field(default="autoseg.space.1", alias="schema")
     parameters: dict[str, Parameter] = Field(min_length=1)
 
     @property
@@ -99,7 +101,7 @@ def read_space(path: Path, plan: Plan) -> Space:
         key: parse_document(json.dumps(entry), Parameter, where=f"{path}: parameters: {key}")
         for key, entry in outline.parameters.items()
     }
-    space = Space(schema=SCHEMA, parameters=parameters)
+    space = Space(parameters=parameters)
     check_space(space, plan, where=str(path))
     return space
 
@@ -134,7 +136,13 @@ def own_value(plan: Plan, key: str, *, where: str = "space") -> Any:
     check_settable(key)
     found: Any = json.loads(plan.model_dump_json(by_alias=True))
     for part in key.split("."):
-        known = list(found) if isinstance(found, dict) else [str(n) for n in range(len(found))] if isinstance(found, list) else []
+        known = (
+            list(found)
+            if isinstance(found, dict)
+            else [str(n) for n in range(len(found))]
+            if isinstance(found, list)
+            else []
+        )
         if part not in known:
             names = [*known, *(KNOBS if "." not in key else ())]
             raise DocumentError(
