@@ -128,9 +128,9 @@ def _read_space(path: Path | None, plan: "Plan") -> "Space":
 
 
 def _print_space(space: "Space") -> None:
-    from autoseg.documents import to_text
+    from autoseg.tune.space import space_text
 
-    sys.stdout.write(to_text(space))
+    sys.stdout.write(space_text(space))
 
 
 def _check_name(name: str, plan: "Plan") -> None:

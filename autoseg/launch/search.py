@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from autoseg.data.dataset import Dataset
 from autoseg.data.workspace import Workspace
-from autoseg.documents import write_document
+from autoseg.documents import write_document, write_text
 from autoseg.errors import AutosegError, PlanError
 from autoseg.launch.fold import open_fold
 from autoseg.launch.prepare import check_results
@@ -17,7 +17,7 @@ from autoseg.plan.plan import Plan
 from autoseg.train.state import training_digest
 from autoseg.tune.outcome import Result, make_tuned_plan
 from autoseg.tune.samplers import PrunerName, SamplerName, check_sampler, choose_pruner, make_pruner
-from autoseg.tune.space import Space, own_values
+from autoseg.tune.space import Space, own_values, space_text
 from autoseg.tune.study import REASON, STOPPED, Claim, Score, Search, Settings, claim_trial, fail, open_study
 
 Kind = Literal["began", "resumed", "complete", "same", "pruned", "too large", "failed"]
@@ -107,7 +107,7 @@ def open_search(workspace: Workspace, dataset: Dataset, request: SearchRequest) 
     folder = workspace.study(dataset.name, name)
     made = make_pruner(pruner, settings.epochs)
     study = open_study(folder, f"{dataset.name}/{name}", settings, storage=request.storage, pruner=made)
-    write_document(folder / "space.json", request.space)
+    write_text(folder / "space.json", space_text(request.space))
     return Search(study, folder, settings, own_values(plan, request.space), request.sampler, request.seed)
 
 

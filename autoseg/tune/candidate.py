@@ -38,7 +38,7 @@ def make_candidate(plan: Plan, name: str, values: dict[str, Any]) -> Plan:
     for key, knob in KNOBS.items():
         if key in new and key != PATCH_KNOB:
             variant = _assign(variant, name, knob.assign(variant, new[key]))
-    return with_estimate(variant, plan)
+    return with_estimate(_with_reasons(variant, plan), plan)
 
 
 def shorten(plan: Plan, epochs: int | None) -> Plan:
@@ -67,6 +67,15 @@ def find_excess(candidate: Plan, plan: Plan) -> str | None:
 
 def _assign(plan: Plan, name: str, values: Assignments) -> Plan:
     return vary(plan, name, [f"{key}={json.dumps(value)}" for key, value in values.items()])
+
+
+def _with_reasons(variant: Plan, plan: Plan) -> Plan:
+    """Return the variant without a reason for its network where that is the plan's after all."""
+    if variant.network != plan.network:
+        return variant
+    others = {key: text for key, text in variant.rationale.items() if not key.startswith("network.config")}
+    kept = {key: text for key, text in plan.rationale.items() if key.startswith("network.config")}
+    return variant.model_copy(update={"rationale": {**others, **kept}})
 
 
 def _existing(plan: Plan, values: Assignments) -> Assignments:

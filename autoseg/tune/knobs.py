@@ -69,13 +69,17 @@ def _scale_entry(entry: Component, factor: float) -> dict[str, Any]:
 
 
 def _share_patch(plan: Plan, share: float) -> Assignments:
-    """Shrink the patch to a share of its voxels, in steps that the network can halve, and enlarge the batch instead."""
+    """Shrink the patch to a share of its voxels, in steps that the network can halve, and enlarge the batch instead.
+
+    The network stays as it is, or two things would be compared at once.
+    """
     training, architecture = plan.training, load_architecture(plan.network.architecture)
     divisor = architecture.divisor(plan.network.architecture_config)
     side = share ** (1 / training.dimensions)
     patch = [max(1, round(size * side / part)) * part for size, part in zip(training.patch_size, divisor)]
     batch = round(training.batch_size * math.prod(training.patch_size) / math.prod(patch))
-    return {"training.patch_size": patch, "training.batch_size": max(batch, 1)}
+    config = {key: patch if key == "patch_size" else value for key, value in plan.network.config.items()}
+    return {"training.patch_size": patch, "training.batch_size": max(batch, 1), "network.config": config}
 
 
 def _scale_features(plan: Plan, factor: float) -> Assignments:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from autoseg.documents import Document, parse_document, read_document
+from autoseg.documents import Document, format_json, parse_document, read_document
 from autoseg.errors import DocumentError, nearest
 from autoseg.plan.assignments import check_settable
 from autoseg.plan.plan import Plan
@@ -81,6 +81,13 @@ class Space(Document):
         """Whether patches of two trials may differ in size or resolution, so that their Dice is not comparable."""
         keys = ("preprocessing.", "training.patch_size", "training.foreground_oversampling", "network.architecture")
         return any(key == "patch_share" or key.startswith(keys) for key in self.parameters)
+
+
+def space_text(space: Space) -> str:
+    """Return a space as JSON for a person to edit, without what is as by default."""
+    content = space.model_dump(mode="json", by_alias=True)
+    parameters = {key: one.model_dump(mode="json", exclude_defaults=True) for key, one in space.parameters.items()}
+    return format_json({**content, "parameters": parameters}) + "\n"
 
 
 class _Outline(Document):
