@@ -27,7 +27,15 @@ def default_space(plan: Plan) -> Space:
         "features_factor": Parameter(choices=(1.0, 0.5, 1.5)),
         "extra_blocks": Parameter(low=0, high=2),
     }
+    if not _can_halve(plan):
+        del wanted["patch_share"]
     return Space(parameters={key: one for key, one in wanted.items() if key not in KNOBS or KNOBS[key].suits(plan)})
+
+
+def _can_halve(plan: Plan) -> bool:
+    """Whether half of the patch is another patch: in a small one, the network's steps can be too coarse for that."""
+    half = KNOBS["patch_share"].assign(plan, 0.5)["training.patch_size"]
+    return bool(half != list(plan.training.patch_size))
 
 
 def _choose(own: str, others: tuple[str, ...]) -> Parameter:

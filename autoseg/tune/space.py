@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from autoseg.documents import Document, format_json, parse_document, read_document
 from autoseg.errors import DocumentError, nearest
-from autoseg.plan.assignments import check_settable
+from autoseg.plan.assignments import NOT_SETTABLE
 from autoseg.plan.plan import Plan
 from autoseg.tune.knobs import KNOBS
 
@@ -140,7 +140,8 @@ def own_value(plan: Plan, key: str, *, where: str = "space") -> Any:
         if not KNOBS[key].suits(plan):
             raise DocumentError(f"{where}: parameters: {key}: {plan.network.architecture} has nothing of that kind")
         return KNOBS[key].own
-    check_settable(key)
+    if (top := key.split(".")[0]) in NOT_SETTABLE:
+        raise DocumentError(f"{where}: parameters: {key}: {top!r} cannot be searched: {NOT_SETTABLE[top]}")
     found: Any = json.loads(plan.model_dump_json(by_alias=True))
     for part in key.split("."):
         known = (
