@@ -96,7 +96,7 @@ def tune(
     from autoseg.data.dataset import find_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device
-    from autoseg.launch.search import SearchRequest, check_installed, open_search
+    from autoseg.launch.search import SearchRequest, check_installed, check_target, open_search
     from autoseg.launch.trial import Bench
     from autoseg.plan.plan import read_plan
 
@@ -113,7 +113,7 @@ def tune(
         seed=seed, score=None if score is ScoreChoice.auto else score.value, pruner=pruner.value if pruner else None,
     )  # fmt: skip
     target = name or f"{base.name}_tuned"
-    _check_name(target, base)
+    check_target(place, base, target)
     search = open_search(place, found, request)
     bench = Bench(place, found, base, search.settings, choose_device(device), num_workers(workers))
     _search(search, bench, request, trials)
@@ -131,12 +131,6 @@ def _print_space(space: "Space") -> None:
     from autoseg.tune.space import space_text
 
     sys.stdout.write(space_text(space))
-
-
-def _check_name(name: str, plan: "Plan") -> None:
-    from autoseg.launch.prepare import PlanRequest, check_request
-
-    check_request(PlanRequest(base=plan.name, name=name, assignments=("training.seed=0",)))
 
 
 def _search(search: "Search", bench: "Bench", request: "SearchRequest", num_trials: int) -> None:

@@ -11,11 +11,11 @@ from autoseg.data.workspace import Workspace
 from autoseg.documents import write_document, write_text
 from autoseg.errors import AutosegError, PlanError
 from autoseg.launch.fold import open_fold
-from autoseg.launch.prepare import check_results
+from autoseg.launch.prepare import PlanRequest, check_request, check_results
 from autoseg.launch.trial import Bench, Judgement, TooLarge, remove_checkpoints, run_trial
-from autoseg.plan.plan import Plan
+from autoseg.plan.plan import Plan, read_plan
 from autoseg.train.state import training_digest
-from autoseg.tune.outcome import Result, make_tuned_plan
+from autoseg.tune.outcome import STORY, Result, make_tuned_plan
 from autoseg.tune.samplers import PrunerName, SamplerName, check_sampler, choose_pruner, make_pruner
 from autoseg.tune.space import Space, own_values, space_text
 from autoseg.tune.study import REASON, STOPPED, Claim, Score, Search, Settings, claim_trial, fail, open_study
@@ -83,6 +83,18 @@ def check_installed() -> None:
         import optuna  # noqa: F401
     except ModuleNotFoundError as error:
         raise PlanError(f"{error.name} is not installed; run pip install 'autoseg[tune]'") from None
+
+
+def check_target(workspace: Workspace, plan: Plan, name: str) -> None:
+    """Refuse a name of the tuned plan that is another plan's: it would be lost.
+
+    Raises:
+        PlanError: it is the searched plan's own, a recipe's, or that of a plan that no search has made.
+    """
+    check_request(PlanRequest(base=plan.name, name=name, assignments=("training.seed=0",)))
+    path = workspace.plan(plan.dataset.name, name)
+    if name == plan.name or path.is_file() and STORY not in read_plan(path).rationale:
+        raise PlanError(f"--name {name}: {path} is there already, and no search has made it; choose another name")
 
 
 def open_search(workspace: Workspace, dataset: Dataset, request: SearchRequest) -> Search:

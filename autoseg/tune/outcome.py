@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 State = Literal["complete", "pruned", "too large", "failed", "running"]
+STORY = "name"
+"""Where a tuned plan has its story, in the rationale: only plans that a search has made have a reason there."""
+
 EXCESS = "needs "
 """How the reason of a trial begins that was too large to be trained."""
 
@@ -121,7 +124,7 @@ def make_tuned_plan(search: Search, plan: Plan, chosen: Result, results: list[Re
         key: text if plan.rationale.get(key) == text else text.replace(" by hand", " by autoseg_tune")
         for key, text in tuned.rationale.items()
     }
-    rationale["name"] = tell_story(search, plan, chosen, results)
+    rationale[STORY] = tell_story(search, plan, chosen, results)
     return tuned.model_copy(update={"rationale": rationale})
 
 

@@ -160,7 +160,9 @@ MISTAKES = [
 def test_a_mistake_is_one_line_and_status_2(
     planned: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
+    before = (planned / "plans" / "Phantom" / "tiny.json").read_bytes()
     assert tune.main(_arguments(planned, *words)) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and error.startswith("error: ")
-    assert not (planned / "plans" / "Phantom" / "tiny_tuned.json").exists()
+    assert [path.name for path in (planned / "plans" / "Phantom").glob("tiny*.json")] == ["tiny.json"]
+    assert (planned / "plans" / "Phantom" / "tiny.json").read_bytes() == before
