@@ -77,7 +77,8 @@ def _curves(search: Search) -> Drawing:
         curve = sorted(trial.intermediate_values.items())
         figure.add_scatter(x=[epoch for epoch, _ in curve], y=[dice for _, dice in curve], mode="lines+markers",
                            name=f"trial {trial.number}", line={"width": 1.5}, marker={"size": 5})  # fmt: skip
-    figure.update_layout(xaxis_title="epoch", yaxis_title="patch Dice", showlegend=False, xaxis_tickformat=",d")
+    figure.update_layout(xaxis_title="epoch", yaxis_title="patch Dice", showlegend=False)
+    figure.update_xaxes(tick0=1, dtick=max(1, search.settings.epochs // 10))
     return Drawing("Epochs", text, _to_html(figure))
 
 
