@@ -4,9 +4,10 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "export", "demo")
+COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "tune", "export", "demo")
 SLURM = ("submitit>=1.5.2",)
 EXPORT = ("onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3")
+TUNE = ("optuna>=5.0", "cmaes>=0.12")
 VERSION = next(
     line.split('"')[1]
     for line in Path(__file__).with_name("autoseg").joinpath("__init__.py").read_text(encoding="utf-8").splitlines()
@@ -25,6 +26,7 @@ setup(
     package_data={
         "autoseg": ["py.typed"],
         "autoseg.compare": ["page/*.j2", "page/*.css", "page/*.js"],
+        "autoseg.tune": ["page/*.j2"],
         "autoseg.launch": ["experiments/*.json"],
     },
     install_requires=[
@@ -49,9 +51,11 @@ setup(
         "energy": ["nvidia-ml-py>=12.535"],
         "export": [*EXPORT],
         "slurm": [*SLURM],
+        "tune": [*TUNE],
         "test": [
             *EXPORT,
             *SLURM,
+            *TUNE,
             "pytest>=8",
             "hypothesis>=6.100",
             "scikit-learn>=1.3",

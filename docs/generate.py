@@ -12,7 +12,7 @@ from unittest import mock
 
 from pydantic import BaseModel
 
-COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "export", "demo")
+COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "tune", "export", "demo")
 FOLDER = Path(__file__).parent
 
 

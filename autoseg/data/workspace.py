@@ -66,6 +66,10 @@ class Workspace:
         """Run folder of one fold."""
         return self.root / "results" / dataset / plan / f"fold_{fold}"
 
+    def study(self, dataset: str, study: str) -> Path:
+        """Folder of one search: its trials, and its storage unless that is elsewhere."""
+        return self.root / "tune" / dataset / study
+
     def report(self, dataset: str) -> Path:
         """Folder of report.html, cases.csv and summary.json."""
         return self.root / "reports" / dataset

@@ -84,8 +84,19 @@ def open_fold(workspace: Workspace, dataset: Dataset, plan_name: str, fold: int)
     if plan.name != plan_name:
         raise PlanError(f"-a {plan_name}: {path} calls itself {plan.name!r}; the file, its 'name' and -a must agree")
     _check_plan(plan, path, dataset)
+    return open_run_of(workspace, dataset, plan, fold, workspace.fold(dataset.name, plan_name, fold))
+
+
+def open_run_of(workspace: Workspace, dataset: Dataset, plan: Plan, fold: int, folder: Path) -> FoldRun:
+    """Find the fold and the preprocessed cases of a run of ``plan`` in ``folder``.
+
+    Raises:
+        PlanError: the plan's first stage is not trained.
+        WorkspaceError: preprocessing is unfinished, or the dataset has changed since.
+        DatasetError: there is no such fold.
+    """
     splits = read_document(workspace.splits(dataset.name), Splits)
-    chosen, folder = get_fold(splits, fold), workspace.fold(dataset.name, plan_name, fold)
+    chosen = get_fold(splits, fold)
     store = CaseStore(workspace.preprocessed(dataset.name, preprocessing_digest(plan)))
     _check_cases(dataset, chosen, store)
     if plan.previous_stage is None:

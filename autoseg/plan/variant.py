@@ -38,6 +38,11 @@ def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
         DocumentError: an unknown key or a value that does not fit.
         PlanError: a component that does not exist, or a plan that cannot be built.
     """
+    return with_estimate(vary(plan, name, assignments), plan)
+
+
+def vary(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
+    """Return what ``make_variant`` does, with the estimate as it was: building the network takes seconds."""
     parsed = parse_assignments(assignments)
     content = json.loads(plan.model_dump_json(by_alias=True))
     content["name"] = name
@@ -50,8 +55,7 @@ def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
     _follow_grid(content, plan, parsed)
     _follow_length(content, plan, parsed)
     _follow_mirroring(content, plan, parsed)
-    variant = parse_document(json.dumps(content), Plan, where=f"plan {name}")
-    return _with_estimate(variant, plan)
+    return parse_document(json.dumps(content), Plan, where=f"plan {name}")
 
 
 def _assign(content: Content, key: str, value: Any) -> None:
@@ -262,8 +266,12 @@ def measure_plan(plan: Plan, batch_size: int) -> Cost:
     return measure_cost(workload, plan.network.architecture_config, training.patch_size, batch_size)
 
 
-def _with_estimate(variant: Plan, plan: Plan) -> Plan:
-    """Return the variant with its own estimate, if anything that it depends on differs from the plan."""
+def with_estimate(variant: Plan, plan: Plan) -> Plan:
+    """Return the variant with its own estimate, if anything that it depends on differs from the plan.
+
+    Raises:
+        PlanError: the network cannot be built, or not run at the patch size.
+    """
     if _cost_inputs(variant) == _cost_inputs(plan):
         return variant
     training = variant.training
