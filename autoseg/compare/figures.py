@@ -53,6 +53,8 @@ COSTS = {
     "memory": ("Memory", "memory in training, GB (measured, else predicted)", 1.0),
 }
 """Cost to its name, the title of its axis, and what its values are divided by."""
+LABEL_WIDTH, LABEL_HEIGHT = 0.25, 0.12
+"""Parts of the axes within which the labels of two plans would meet."""
 
 
 @dataclass(frozen=True)
@@ -277,6 +279,7 @@ def _cost_traces(
     known: Sequence[tuple[PlanSummary, float]], markers: Mapping[str, dict[str, str]], labels: Mapping[str, str]
 ) -> list[Trace]:
     middle, traces = 0.55 * max(cost for _, cost in known), []
+    below = _labels_below(known)
     for plan, cost in known:
         score = plan.scores[FOREGROUND][PRIMARY]
         mean, low, high = score.mean or 0.0, score.low, score.high
@@ -290,7 +293,7 @@ def _cost_traces(
             "text": [
                 f"{escape(labels[plan.name])}&nbsp;&nbsp;" if left else f"&nbsp;&nbsp;{escape(labels[plan.name])}"
             ],
-            "textposition": "top left" if left else "top right",
+            "textposition": f"{'bottom' if plan.name in below else 'top'} {'left' if left else 'right'}",
             "cliponaxis": False,
             "marker": {**markers[plan.name], "size": 13},
             "hovertemplate": f"<b>{escape(plan.name)}</b><br>Dice %{{y:.3f}}<br>%{{x:.3g}}<extra></extra>",
@@ -300,6 +303,19 @@ def _cost_traces(
             trace["error_y"] = {"type": "data", "symmetric": False, "thickness": 1.2, "width": 4, **sides}
         traces.append(trace)
     return traces
+
+
+def _labels_below(known: Sequence[tuple[PlanSummary, float]]) -> set[str]:
+    """Return the plans whose label goes below its marker, so that it does not cover that of a neighbour."""
+    scores = [_dice(plan) or 0.0 for plan, _ in known]
+    height, width = max(max(scores) - min(scores), 1e-6), max(cost for _, cost in known)
+    below: set[str] = set()
+    ordered = sorted(zip(known, scores), key=lambda entry: entry[0][1])
+    for ((before, first), score), ((plan, second), other) in zip(ordered, ordered[1:]):
+        close = second - first < LABEL_WIDTH * width and abs(other - score) < LABEL_HEIGHT * height
+        if close and before.name not in below:
+            below.add(plan.name)
+    return below
 
 
 def _front(known: Sequence[tuple[PlanSummary, float]]) -> Trace:
