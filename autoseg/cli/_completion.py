@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -13,6 +12,8 @@ from autoseg.errors import AutosegError
 
 COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "tune", "export", "demo")
 """The commands, in the order of the flow; each is ``autoseg_NAME``."""
+
+PACKAGE = Path(__file__).parents[1]
 
 OTHER_RECIPES = (
     "all", "nnunet_2d", "nnunet_lowres", "nnunet_cascade", "nnunet_resenc_m", "nnunet_resenc_l", "nnunet_resenc_xl",
@@ -47,7 +48,7 @@ def complete_plan_or_recipe(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_table(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the tables that come with the package; the shell adds files."""
-    return _beginning((path.stem for path in (_package() / "launch" / "experiments").glob("*.json")), incomplete)
+    return _beginning((path.stem for path in (PACKAGE / "launch" / "experiments").glob("*.json")), incomplete)
 
 
 def prepare_completion(command: str) -> None:
@@ -90,14 +91,8 @@ def _named(given: str, place: Workspace) -> str:
 
 
 def _recipes() -> list[str]:
-    names = [module.name for module in iter_modules([str(_package() / "networks")])]
+    names = [module.name for module in iter_modules([str(PACKAGE / "networks")])]
     return [name for name in names if not name.startswith("_")] + list(OTHER_RECIPES)
-
-
-def _package() -> Path:
-    found = find_spec("autoseg")
-    assert found is not None and found.origin is not None
-    return Path(found.origin).parent
 
 
 def _workspace(ctx: typer.Context) -> Workspace | None:
