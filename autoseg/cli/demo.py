@@ -50,7 +50,7 @@ def demo(
     out.print(
         f"\nthe demo took {duration(time.perf_counter() - start)}; open {report.resolve()} in a browser", soft_wrap=True
     )
-    out.print("next: put your dataset into raw/ and run autoseg_plan -d NAME   (docs/tutorial.md)")
+    out.print("next: put your dataset into raw/ and run autoseg_plan -d NAME   (docs/tutorial/)")
 
 
 def _make_phantom(folder: Path, seed: int) -> None:
