@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoseg.cli._command import DatasetOption, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import (
+    DatasetOption,
+    DeviceOption,
+    WorkersOption,
+    WorkspaceOption,
+    answer,
+    console,
+    num_workers,
+    run,
+)
 from autoseg.cli._completion import complete_plan
 from autoseg.cli._progress import TrainingDisplay, progress_bar
 from autoseg.cli._tables import metrics_table
 
 if TYPE_CHECKING:
+    from autoseg.cli._answers import TrainAnswer
+    from autoseg.evaluate.evaluate import Metrics
     from autoseg.launch.fold import FoldRun
     from autoseg.train.ahead import AugmentDevice
     from autoseg.train.compilation import Compile
@@ -78,8 +89,9 @@ def train(
     _train(this_run, chosen, num_workers(workers), augment_device.value, compiled.value)
     if not processes.leads:
         return
-    _validate(this_run, chosen, num_workers(workers))
+    metrics = _validate(this_run, chosen, num_workers(workers))
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
+    answer(lambda: _answer(this_run, fold, metrics))
 
 
 def _announce(this_run: "FoldRun", device: Any) -> None:
@@ -116,7 +128,7 @@ def _train(
         )
 
 
-def _validate(this_run: "FoldRun", device: Any, workers: int) -> None:
+def _validate(this_run: "FoldRun", device: Any, workers: int) -> "Metrics":
     from autoseg.launch.fold import validate
 
     out = console()
@@ -124,6 +136,17 @@ def _validate(this_run: "FoldRun", device: Any, workers: int) -> None:
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
     out.print(metrics_table(metrics.mean, f"validation, {len(metrics.cases)} cases"))
     out.print(f"wrote {this_run.folder}: checkpoints/, logs/, events/, validation/metrics.json", soft_wrap=True)
+    return metrics
+
+
+def _answer(this_run: "FoldRun", fold: int, metrics: "Metrics") -> "TrainAnswer":
+    from autoseg.cli._answers import TrainAnswer
+
+    name, folder = this_run.plan.name, str(this_run.folder)
+    return TrainAnswer(
+        dataset=this_run.dataset.name, plan=name, fold=fold, folder=folder,
+        num_cases=len(metrics.cases), mean=metrics.mean,
+    )  # fmt: skip
 
 
 def _find_unseen(this_run: "FoldRun", device: Any) -> None:
@@ -144,7 +167,7 @@ def _find_unseen(this_run: "FoldRun", device: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``autoseg_train`` and return its exit status."""
-    return run(train, arguments)
+    return run(train, arguments, answers=True)
 
 
 if __name__ == "__main__":
