@@ -41,6 +41,7 @@ class EpochReport:
         seconds: wall time of the epoch. seconds_waiting: the part of it spent waiting for data.
         seconds_left: estimate for the epochs that remain.
         peak_memory_gb: largest device memory allocated, in 10^9 bytes; None on a CPU.
+        peak_host_memory_gb: largest memory of the process itself, in 10^9 bytes; None where it is not known.
         energy_kj: of processors and device, in kJ; None where it is not counted.
         left_out: what is to be said of steps that were not finite and not taken; empty without any.
     """
@@ -57,6 +58,7 @@ class EpochReport:
     seconds_waiting: float
     seconds_left: float
     peak_memory_gb: float | None
+    peak_host_memory_gb: float | None = None
     energy_kj: float | None = None
     left_out: str = ""
 
@@ -73,6 +75,7 @@ RECORDED = (
     "seconds",
     "seconds_waiting",
     "peak_memory_gb",
+    "peak_host_memory_gb",
     "energy_kj",
 )
 
@@ -94,6 +97,8 @@ def describe_epoch(report: EpochReport) -> str:
     ]
     if report.peak_memory_gb is not None:
         parts.append(f"memory {report.peak_memory_gb:.1f} GB")
+    if report.peak_host_memory_gb is not None:
+        parts.append(f"host memory {report.peak_host_memory_gb:.1f} GB")
     if report.left_out:
         parts.append(report.left_out)
     return "  ".join(parts)
@@ -144,7 +149,8 @@ class TrainingLog:
             "learning_rate": report.learning_rate,
             "time/seconds": report.seconds,
             "time/seconds_waiting": report.seconds_waiting,
-            "memory_gb": report.peak_memory_gb,
+            "memory_gb/device": report.peak_memory_gb,
+            "memory_gb/host": report.peak_host_memory_gb,
             "energy_kj": report.energy_kj,
         } | {f"dice/{name}": value for name, value in report.validation_dice.items()}
         for tag, value in values.items():

@@ -30,21 +30,17 @@ from autoseg.train.ahead import (
     time_iterations,
 )
 from autoseg.train.compilation import Compile
-from autoseg.train.device import (
-    RunRecord,
-    cudnn_settings,
-    make_run_record,
-    peak_memory_gb,
-    reset_peak_memory,
-)
+from autoseg.train.device import cudnn_settings, peak_memory_gb, reset_peak_memory
 from autoseg.train.diagnosis import keep_batch
 from autoseg.train.energy import energy_kj, read_counters
 from autoseg.train.exclusion import hold_folder
+from autoseg.train.host_memory import peak_host_memory_gb, reset_peak_host_memory
 from autoseg.train.interruption import catch_signals
 from autoseg.train.loader import Batch, CaseCache, open_pool
 from autoseg.train.log import EpochReport, IterationReport, NoLog, OnEvent, Phase, TrainingLog, make_record
 from autoseg.train.optimization import count_drops, learning_rate, set_learning_rate
 from autoseg.train.processes import ALONE, Agreement, Processes
+from autoseg.train.record import RunRecord, keep_record, make_run_record
 from autoseg.train.scores import count_voxels, pseudo_dice
 from autoseg.train.setup import Batches, Setup, make_batches, make_setup, move_batch
 from autoseg.train.shortage import explain_shortage
@@ -105,7 +101,9 @@ def train_fold(
             state = make_state(plan, device, scaled=setup.precision == "fp16")
             if checkpoint is not None:
                 restore_state(state, checkpoint)
-            record = make_run_record(device, setup.precision, state.network, num_workers)
+            record = make_run_record(
+                device, setup.precision, state.network, num_workers, seed=plan.training.seed, processes=processes
+            )
             wrapped = wrap_network(state, setup, compiled)
             cache = CaseCache(store)
             before = processes.lead(lambda: previous_place(run_folder)) if state.epoch else None
@@ -114,10 +112,10 @@ def train_fold(
             )
             place, reason = processes.lead(lambda: found)
             record = record.model_copy(update={"augmented_on": place})
-            processes.lead(lambda: write_document(run_folder / "run.json", record))
             batches = make_batches(setup, state.epoch, fold, cache, pool, place=place)
             log = TrainingLog(run_folder, state.history) if processes.leads else NoLog()
-            with closing(log), closing(batches.training), closing(batches.validation):
+            kept = keep_record(run_folder, record, state.history, processes)
+            with kept, closing(log), closing(batches.training), closing(batches.validation):
                 _log_start(log, setup, state, record, problems, f"{reason}, {wrapped}")
                 run_epochs(state, setup, batches, run_folder, log)
 
@@ -177,6 +175,7 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Pat
     """
     started = time.perf_counter()
     reset_peak_memory(setup.device)
+    reset_peak_host_memory()
     counters = read_counters(setup.device)
     with seeded_epoch(setup.plan.training.seed, state.epoch, setup.device, setup.processes.rank):
         train_loss, left_out, waiting_to_train = run_training(state, setup, batches)
@@ -203,6 +202,7 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Pat
         seconds_waiting=waiting_to_train + waiting_to_validate,
         seconds_left=_estimate_seconds_left(seconds, state, setup),
         peak_memory_gb=peak_memory_gb(setup.device),
+        peak_host_memory_gb=peak_host_memory_gb(),
         energy_kj=energy_kj(counters, read_counters(setup.device), setup.device),
         left_out=f"{len(left_out)} steps left out, the first in iteration {left_out[0] + 1}; {kept}" if kept else "",
     )

@@ -175,21 +175,21 @@ def _read_metrics(run_folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def assert_same_training() -> AssertSame:
-    """Compares two runs bit for bit: checkpoints and metrics.jsonl, all but the seconds."""
+    """Compares two runs bit for bit: checkpoints and metrics.jsonl, all but seconds and memory."""
     return _assert_same_training
 
 
 def _assert_same_training(first: Path, second: Path) -> None:
     for name in ("last.pt", "best.pt"):
         one, other = (torch.load(folder / "checkpoints" / name, weights_only=True) for folder in (first, second))
-        _assert_same(_without_seconds(one), _without_seconds(other), name)
-    _assert_same(_without_seconds(_read_metrics(first)), _without_seconds(_read_metrics(second)), "metrics.jsonl")
+        _assert_same(_as_computed(one), _as_computed(other), name)
+    _assert_same(_as_computed(_read_metrics(first)), _as_computed(_read_metrics(second)), "metrics.jsonl")
 
 
-def _without_seconds(value: Any) -> Any:
+def _as_computed(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_seconds(v) for k, v in value.items() if not str(k).startswith("seconds")}
-    return [_without_seconds(item) for item in value] if isinstance(value, list) else value
+        return {k: _as_computed(v) for k, v in value.items() if not str(k).startswith(("seconds", "peak_host"))}
+    return [_as_computed(item) for item in value] if isinstance(value, list) else value
 
 
 def _assert_same(one: Any, other: Any, where: str) -> None:

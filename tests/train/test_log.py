@@ -79,7 +79,7 @@ def test_events_are_readable_and_go_on_after_a_resume(tmp_path: Path) -> None:
     scalars = _scalars(tmp_path)
     assert scalars["loss/training"] == [(1, 1.0), (2, 0.5), (3, 9.0), (4, 9.0)]
     assert [step for step, _ in scalars["dice/mean"]] == [1, 2, 3, 4]
-    assert "dice/tumour" not in scalars and "memory_gb" not in scalars
+    assert "dice/tumour" not in scalars and "memory_gb/device" not in scalars
 
 
 def test_events_of_a_training_that_was_killed_in_its_first_epoch(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_a_training_writes_all_three(make_plan: MakePlan, train: Train, read_met
 
 
 def test_an_epoch_in_words() -> None:
-    line = describe_epoch(_report(2, peak_memory_gb=7.25, validation_loss=None, best=False))
+    line = describe_epoch(_report(2, peak_memory_gb=7.25, peak_host_memory_gb=3.0, validation_loss=None, best=False))
     assert line == (
         "epoch 2/5  loss 0.5000, validation -  pseudo Dice 0.5000 (Leber, größer 0.5000, tumour -)  "
-        "learning rate 1.00e-02  3.0 s, 0.5 s waiting for data, 12 s left  memory 7.2 GB"
+        "learning rate 1.00e-02  3.0 s, 0.5 s waiting for data, 12 s left  memory 7.2 GB  host memory 3.0 GB"
     )
     assert " best  learning rate" in describe_epoch(_report(2))
