@@ -18,7 +18,9 @@ from autoseg.losses import load_loss
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.case import CaseProperties, PreprocessedCase
 from autoseg.preprocess.store import CaseStore
+from autoseg.train.log import Beginning, EpochReport
 from autoseg.train.loop import train_fold
+from autoseg.train.record import make_run_record
 
 SIZE = 32
 NAMES = tuple(f"case_{index}" for index in range(6))
@@ -160,6 +162,42 @@ def train(store: CaseStore, fold: Fold, run_folder: Path) -> Train:
         return Path(arguments["run_folder"])
 
     return train
+
+
+@pytest.fixture
+def report() -> Callable[..., EpochReport]:
+    """Makes the report of an epoch; keywords replace its fields."""
+    return _report
+
+
+def _report(epoch: int, **changes: Any) -> EpochReport:
+    values: dict[str, Any] = {
+        "epoch": epoch,
+        "epochs": 5,
+        "train_loss": 1.0 / epoch,
+        "validation_loss": 2.0 / epoch,
+        "validation_dice": {"Leber, größer": 0.5, "tumour": None},
+        "mean_dice": 0.5,
+        "best": True,
+        "learning_rate": 0.01,
+        "seconds": 3.0,
+        "seconds_waiting": 0.5,
+        "seconds_left": 12.0,
+        "peak_memory_gb": None,
+    }
+    return EpochReport(**(values | changes))
+
+
+@pytest.fixture
+def begin(make_plan: MakePlan) -> Callable[..., Beginning]:
+    """Makes what a logger is told first, of a run that goes on after the epochs of ``history``."""
+
+    def beginning(folder: Path, history: list[dict[str, Any]]) -> Beginning:
+        plan = make_plan(epochs=5)
+        record = make_run_record(torch.device("cpu"), "fp32", torch.nn.Linear(3, 4), 1, seed=7)
+        return Beginning(folder, plan, record, tuple(history))
+
+    return beginning
 
 
 @pytest.fixture
