@@ -4,13 +4,26 @@ from typing import Any
 
 from autoseg.documents import to_text
 from autoseg.train.examples import draw_examples
-from autoseg.train.log import Beginning, EpochReport
+from autoseg.train.log import Beginning, EpochReport, make_record
+from autoseg.train.progress import mean_of
 
 FOLDER = "events"
 HYPER_PARAMETERS = ("preprocessing.spacing", "network.architecture", "training", "budget")
 """Parts of the plan that TensorBoard's table of hyper-parameters compares runs by."""
 
 METRIC = "dice/mean"
+TAGS = {
+    "train_loss": "loss/training",
+    "validation_loss": "loss/validation",
+    "learning_rate": "learning_rate",
+    "seconds": "time/seconds",
+    "seconds_waiting": "time/seconds_waiting",
+    "peak_memory_gb": "memory_gb/device",
+    "peak_host_memory_gb": "memory_gb/host",
+    "energy_kj": "energy_kj",
+}
+"""Field of a record in metrics.jsonl to the name that loggers show it under."""
+
 EXAMPLES = "validation patch: image, reference, prediction"
 
 
@@ -28,7 +41,7 @@ class TensorBoard:
 
     def add_epoch(self, report: EpochReport) -> None:
         """Write an epoch."""
-        for tag, value in make_scalars(report).items():
+        for tag, value in make_scalars(make_record(report)).items():
             self._board.add_scalar(tag, value, report.epoch)
         if report.examples is not None:
             self._board.add_image(EXAMPLES, draw_examples(report.examples), report.epoch, dataformats="HWC")
@@ -52,19 +65,10 @@ class TensorBoard:
             self._board._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
 
-def make_scalars(report: EpochReport) -> dict[str, float]:
-    """Return the numbers of an epoch that are known, by the names that loggers show them under."""
-    values = {
-        "loss/training": report.train_loss,
-        "loss/validation": report.validation_loss,
-        METRIC: report.mean_dice,
-        "learning_rate": report.learning_rate,
-        "time/seconds": report.seconds,
-        "time/seconds_waiting": report.seconds_waiting,
-        "memory_gb/device": report.peak_memory_gb,
-        "memory_gb/host": report.peak_host_memory_gb,
-        "energy_kj": report.energy_kj,
-    } | {f"dice/{name}": value for name, value in report.validation_dice.items()}
+def make_scalars(record: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers that are known in a record of metrics.jsonl, by the names that loggers show them under."""
+    values = {tag: record.get(key) for key, tag in TAGS.items()} | {METRIC: mean_of(record)}
+    values |= {f"dice/{name}": value for name, value in record["validation_dice"].items()}
     return {tag: value for tag, value in values.items() if value is not None}
 
 
