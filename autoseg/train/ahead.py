@@ -13,6 +13,7 @@ from torch import nn
 from autoseg.documents import read_document
 from autoseg.errors import DocumentError
 from autoseg.train.device import RunRecord
+from autoseg.train.laps import synchronize
 from autoseg.train.loader import Batch
 
 Place = Literal["device", "cpu"]
@@ -110,15 +111,10 @@ def time_iterations(batches: Iterator[Batch], step: Callable[[Batch], object], d
     """Return the mean seconds of an iteration, waiting for its batch included; infinity if batches are too few."""
     for batch in islice(batches, WARM_UP):
         step(batch)
-    _synchronize(device)
+    synchronize(device)
     started, count = time.perf_counter(), 0
     for batch in islice(batches, MEASURED):
         step(batch)
         count += 1
-    _synchronize(device)
+    synchronize(device)
     return (time.perf_counter() - started) / count if count else float("inf")
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
