@@ -13,7 +13,8 @@ from unittest import mock
 
 from pydantic import BaseModel
 
-COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "tune", "export", "demo")
+from autoseg.cli._completion import COMMANDS
+
 FOLDER = Path(__file__).parent / "reference"
 
 

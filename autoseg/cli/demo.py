@@ -31,6 +31,8 @@ def demo(
 
     It makes twelve CT-like abdomens with a liver and tumours, plans and trains two architectures briefly, segments
     new images, and compares. A phantom is no patient: the scores show that everything works, not how good a network is.
+
+    Example: autoseg_demo -w my_demo
     """
     start = time.perf_counter()
     out = console()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from autoseg.cli._command import WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._completion import complete_dataset
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import metrics_table
 
@@ -16,7 +17,12 @@ def evaluate(
     prediction: Annotated[Path, typer.Option("-p", "--prediction", help="Folder of segmentations, named alike.")],
     dataset: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("-d", "--dataset", help="Dataset whose label names and regions count. Default: each value found."),
+        typer.Option(
+            "-d",
+            "--dataset",
+            help="Dataset whose label names and regions count. Default: each value found.",
+            autocompletion=complete_dataset,
+        ),
     ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import SOME_FAILED, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import (
+    SOME_FAILED,
+    DeviceOption,
+    OptionalDatasetOption,
+    WorkersOption,
+    WorkspaceOption,
+    console,
+    num_workers,
+    run,
+)
+from autoseg.cli._completion import complete_plan, complete_recipe
 from autoseg.cli._plans import difference_table, plans_table, read_memory, story_text
 from autoseg.cli._progress import progress_bar
 
@@ -21,16 +31,14 @@ if TYPE_CHECKING:
 
 
 def plan(
-    dataset: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("-d", "--dataset", help="Dataset: its name in raw/ (or $nnUNet_raw), or a path to its folder."),
-    ] = None,
+    dataset: OptionalDatasetOption = None,
     architecture: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
             "-a",
             "--architecture",
             help="What to plan: an architecture, NAME_2d, _lowres or _cascade, or all; repeat. Default: four in 3-D.",
+            autocompletion=complete_recipe,
         ),
     ] = None,
     memory: Annotated[
@@ -39,7 +47,7 @@ def plan(
     ] = None,
     base: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--from", help="Existing plan to make a variant of."),
+        typer.Option("--from", help="Existing plan to make a variant of.", autocompletion=complete_plan),
     ] = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -56,11 +64,19 @@ def plan(
     force: Annotated[bool, typer.Option("--force", help="Measure and preprocess again what is finished.")] = False,
     explain: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--explain", help="Only tell how an existing plan (its name, or a path) came about."),
+        typer.Option(
+            "--explain",
+            help="Only tell how an existing plan (its name, or a path) came about.",
+            autocompletion=complete_plan,
+        ),
     ] = None,
     diff: Annotated[
         Optional[tuple[str, str]],  # noqa: UP045
-        typer.Option("--diff", help="Only show what differs between two existing plans (names, or paths)."),
+        typer.Option(
+            "--diff",
+            help="Only show what differs between two existing plans (names, or paths).",
+            autocompletion=complete_plan,
+        ),
     ] = None,
     part: Annotated[
         Optional[str],  # noqa: UP045

@@ -9,6 +9,7 @@ import typer
 
 from autoseg.cli import _command, compare
 from autoseg.cli._command import DatasetOption, WorkersOption, WorkspaceOption, console, num_workers
+from autoseg.cli._completion import complete_plan_or_recipe, complete_table
 from autoseg.cli._plans import read_memory
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._runs import RunsDisplay, runs_table
@@ -32,7 +33,12 @@ def run(
     dataset: DatasetOption,
     plan: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-a", "--plan", help="Plan or architecture, or row of --table; repeat. Default: all, or four."),
+        typer.Option(
+            "-a",
+            "--plan",
+            help="Plan or architecture, or row of --table; repeat. Default: all, or four.",
+            autocompletion=complete_plan_or_recipe,
+        ),
     ] = None,
     fold: Annotated[
         Optional[list[int]],  # noqa: UP045
@@ -40,7 +46,11 @@ def run(
     ] = None,
     table: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--table", help="Table of plans: a file, or models, losses, optimizers, schedules, downsampling."),
+        typer.Option(
+            "--table",
+            help="Table of plans: a file, or models, losses, optimizers, schedules, downsampling.",
+            autocompletion=complete_table,
+        ),
     ] = None,
     seeds: Annotated[
         Optional[int],  # noqa: UP045

@@ -33,9 +33,9 @@ from autoseg.data.pairing import (
     walk_files,
 )
 from autoseg.data.problems import Problem, make_problem, relative_name
+from autoseg.data.workspace import dataset_name
 from autoseg.errors import DatasetError
 
-NUMBERED_FOLDER = re.compile(r"(?:Dataset|Task)(\d+)_(.+)")
 DEPTH = 3
 """How many folders deep the files of a download are looked for."""
 
@@ -171,12 +171,6 @@ def read_declaration(folder: Path) -> tuple[tuple[str, ...], Labels, int | None]
 
 
 LAYOUTS: tuple[Layout, ...] = (decathlon, nnunet, lits, abdomenct, folders)
-
-
-def dataset_name(folder: Path) -> str:
-    """Return the folder's name without nnU-Net's ``DatasetNNN_`` or the Decathlon's ``TaskNN_``."""
-    match = NUMBERED_FOLDER.fullmatch(folder.name)
-    return match.group(2) if match else folder.name
 
 
 def _listed_cases(folder: Path, description: Description, num_channels: int) -> tuple[list[Case], list[Problem]]:
