@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from autoseg.cli._command import DatasetOption, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._completion import complete_plan
 from autoseg.cli._progress import TrainingDisplay, progress_bar
 from autoseg.cli._speed import describe_speed, speed_table
 from autoseg.cli._tables import metrics_table
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from autoseg.train.ahead import AugmentDevice
     from autoseg.train.compilation import Compile
 
-PlanOption = Annotated[str, typer.Option("-a", "--plan", help="Plan: an architecture's name, or a variant's.")]
+PlanOption = Annotated[
+    str,
+    typer.Option("-a", "--plan", help="Plan: an architecture's name, or a variant's.", autocompletion=complete_plan),
+]
 
 
 class AugmentChoice(str, Enum):  # noqa: UP042 (StrEnum is Python 3.11's)

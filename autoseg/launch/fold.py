@@ -198,7 +198,10 @@ def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: O
     timings = predict_cases(model, run.validation_cases, target, on_case=on_case, ending=".nii.gz")
     write_text(target / "timing.json", format_json({"cases": {t.name: t.seconds for t in timings}}) + "\n")
     labels, tolerance = run.plan.dataset.label_scheme, run.plan.prediction.surface_tolerance_mm
-    metrics = evaluate_folder(run.validation_cases, target, labels, tolerance_mm=tolerance, num_workers=num_workers)
+    metrics = evaluate_folder(
+        run.validation_cases, target, labels,
+        tolerance_mm=tolerance, lesions=run.dataset.lesions, num_workers=num_workers,
+    )  # fmt: skip
     write_document(run.metrics_path, metrics)
     return metrics
 
