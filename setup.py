@@ -49,6 +49,7 @@ setup(
     ],
     extras_require={
         "energy": ["nvidia-ml-py>=12.535"],
+        "docs": ["mkdocs-material>=9.5"],
         "export": [*EXPORT],
         "slurm": [*SLURM],
         "tune": [*TUNE],

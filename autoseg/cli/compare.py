@@ -9,6 +9,7 @@ import typer
 
 from autoseg.cli._best import choose
 from autoseg.cli._command import DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._completion import complete_dataset, complete_plan
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import comparison_table, group_table
 
@@ -24,15 +25,24 @@ PORT = 8000
 def compare(
     dataset: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("-d", "--dataset", help="Dataset. Default: every dataset with results."),
+        typer.Option(
+            "-d", "--dataset", help="Dataset. Default: every dataset with results.", autocompletion=complete_dataset
+        ),
     ] = None,
     plan: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-a", "--plan", help="Plan to compare; repeat. Default: all that have results."),
+        typer.Option(
+            "-a",
+            "--plan",
+            help="Plan to compare; repeat. Default: all that have results.",
+            autocompletion=complete_plan,
+        ),
     ] = None,
     baseline: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--baseline", help="Plan that the others are compared with. Default: unet."),
+        typer.Option(
+            "--baseline", help="Plan that the others are compared with. Default: unet.", autocompletion=complete_plan
+        ),
     ] = None,
     by: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -50,7 +60,11 @@ def compare(
     ] = None,
     better_than: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--fail-unless-better-than", help="End with status 1 unless a plan is better than this one."),
+        typer.Option(
+            "--fail-unless-better-than",
+            help="End with status 1 unless a plan is better than this one.",
+            autocompletion=complete_plan,
+        ),
     ] = None,
     images: Annotated[bool, typer.Option(help="Show slices of the worst, median and best cases.")] = True,
     serve: Annotated[bool, typer.Option("--serve", help="Then serve reports and TensorBoard on 127.0.0.1.")] = False,

@@ -60,9 +60,10 @@ class Campaign:
         words = [word for option, values in given.items() for value in values for word in (option, value)]
         return ["-d", self.dataset.name, *words, "-w", str(self.workspace.root)]
 
+    @property
     def jobs_folder(self) -> Path:
-        """Return where a cluster's jobs keep their own files."""
-        return self.workspace.root / "results" / self.dataset.name / "slurm"
+        """Where a cluster's jobs keep their own files."""
+        return self.workspace.jobs(self.dataset.name)
 
 
 def open_campaign(

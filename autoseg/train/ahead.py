@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from autoseg.train.laps import synchronize
 from autoseg.train.loader import Batch
 from autoseg.train.record import read_record
 
@@ -106,15 +107,10 @@ def time_iterations(batches: Iterator[Batch], step: Callable[[Batch], object], d
     """Return the mean seconds of an iteration, waiting for its batch included; infinity if batches are too few."""
     for batch in islice(batches, WARM_UP):
         step(batch)
-    _synchronize(device)
+    synchronize(device)
     started, count = time.perf_counter(), 0
     for batch in islice(batches, MEASURED):
         step(batch)
         count += 1
-    _synchronize(device)
+    synchronize(device)
     return (time.perf_counter() - started) / count if count else float("inf")
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

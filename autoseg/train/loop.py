@@ -123,7 +123,7 @@ def train_fold(
             cache = CaseCache(store)
             before = processes.lead(lambda: previous_place(run_folder)) if state.epoch else None
             found = find_place(
-                augment_device, before, device, lambda place: _time_place(place, state, setup, fold, cache, pool)
+                augment_device, before, device, lambda place: time_place(place, state, setup, fold, cache, pool)
             )
             place, reason = processes.lead(lambda: found)
             record = record.model_copy(update={"augmented_on": place})
@@ -281,7 +281,7 @@ def run_validation(
     return loss.item() / iterations if iterations else None, dice, waiting.seconds, examples
 
 
-def _time_place(
+def time_place(
     place: Place, state: TrainState, setup: Setup, fold: Fold, cache: CaseCache, pool: ThreadPoolExecutor
 ) -> float:
     """Return the seconds of an iteration with augmentation at ``place``, in steps that change nothing."""
