@@ -165,7 +165,9 @@ def _validate(this_run: "FoldRun", device: Any, workers: int) -> None:
     with progress_bar("predicting validation cases", len(this_run.fold.validation)) as advance:
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
     out.print(metrics_table(metrics.mean, f"validation, {len(metrics.cases)} cases"))
-    out.print(f"wrote {this_run.folder}: checkpoints/, logs/, events/, validation/metrics.json", soft_wrap=True)
+    out.print(
+        f"wrote {this_run.folder}: checkpoints/, logs/, events/, progress.png, validation/metrics.json", soft_wrap=True
+    )
 
 
 def _find_unseen(this_run: "FoldRun", device: Any) -> None:
