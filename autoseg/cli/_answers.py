@@ -10,6 +10,7 @@ from autoseg.compare.overview import Overview
 from autoseg.compare.summary import Summary
 from autoseg.documents import Document
 from autoseg.launch.select import Best
+from autoseg.train.benchmark import Speed
 
 if TYPE_CHECKING:
     from autoseg.data.workspace import Workspace
@@ -49,7 +50,7 @@ class PlanAnswer(Document):
         skipped: what was not planned because it does not suit the data, and why.
         failed_cases: what could not be preprocessed; the exit status is then 1.
         written: the documents besides the plans.
-        next: the command to type now.
+        next: the command to type now; null where other parts must end first.
     """
 
     schema_: Literal["autoseg.answer.plan.1"] = Field(default="autoseg.answer.plan.1", alias="schema")
@@ -60,7 +61,7 @@ class PlanAnswer(Document):
     skipped: dict[str, str]
     failed_cases: tuple[str, ...]
     written: tuple[str, ...]
-    next: str
+    next: str | None
 
 
 class PartAnswer(Document):
@@ -211,7 +212,7 @@ class RunAnswer(Document):
 
 ANSWERS: dict[str, tuple[type[Document], ...]] = {
     "plan": (PlanAnswer, PartAnswer, StoryAnswer, DifferenceAnswer),
-    "train": (TrainAnswer,),
+    "train": (TrainAnswer, Speed),
     "predict": (PredictAnswer,),
     "evaluate": (EvaluateAnswer,),
     "compare": (CompareAnswer,),

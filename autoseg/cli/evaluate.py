@@ -35,7 +35,10 @@ def evaluate(
     tolerance: Annotated[float, typer.Option("--tolerance", min=0, help="Tolerance of the surface Dice, in mm.")] = 2.0,
     lesions: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--lesions", help="Region whose components count one by one (detection F1); repeat for several."),
+        typer.Option(
+            "--lesions",
+            help="Region whose components count one by one; repeat for several. Default: what -d marks as lesions.",
+        ),
     ] = None,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
@@ -49,9 +52,14 @@ def evaluate(
     from autoseg.documents import write_document
     from autoseg.evaluate.evaluate import evaluate_label_folders
 
-    labels = find_dataset(dataset, open_workspace(workspace)).labels if dataset else None
+    described = find_dataset(dataset, open_workspace(workspace)) if dataset else None
+    labels, marked = (described.labels, described.lesions) if described else (None, ())
     out = console()
-    options: dict[str, Any] = {"tolerance_mm": tolerance, "lesions": lesions or (), "num_workers": num_workers(workers)}
+    options: dict[str, Any] = {
+        "tolerance_mm": tolerance,
+        "lesions": lesions or marked,
+        "num_workers": num_workers(workers),
+    }
     with progress_bar("scoring", None) as advance:
         metrics = evaluate_label_folders(reference, prediction, labels, **options, on_case=advance)
     path = output or prediction / "metrics.json"

@@ -16,6 +16,7 @@ from autoseg.data.description import (
     channel_names,
     declared_labels,
     file_endings,
+    lesion_regions,
     read_description,
     training_pairs,
 )
@@ -224,6 +225,7 @@ def _finish(
         file_ending=ending,
         groups=description.groups,
         problems=tuple(problems),
+        lesions=lesion_regions(folder, description, labels),
     )
 
 
