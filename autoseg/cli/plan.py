@@ -178,7 +178,7 @@ def _submit(
     planning = CommandJob([*base_words(dataset, place, options), *words, "--no-preprocess"])
     jobs = submit_preparation(dataset, place, parts, planning, options, plan_words=words, force=force)
     tell_preparation(jobs, dataset, place)
-    console().print("next: squeue shows them; autoseg_run -d ... --launcher slurm when they are over")
+    console().print(f"next: squeue shows them; autoseg_run -d {dataset.name} --launcher slurm when they are over")
 
 
 def _write_previews(dataset: "Dataset", plans: "Sequence[Plan]", place: "Workspace", workers: int) -> None:

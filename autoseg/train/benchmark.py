@@ -25,7 +25,7 @@ from autoseg.train.ahead import AugmentDevice, find_place
 from autoseg.train.compilation import Compile
 from autoseg.train.device import DTYPES, Precision, cudnn_settings, name_device, peak_memory_gb, reset_peak_memory
 from autoseg.train.interruption import StopFlag
-from autoseg.train.laps import PARTS, Laps, Part, synchronize
+from autoseg.train.laps import PARTS, Laps, Part, no_lap, synchronize
 from autoseg.train.loader import Batch, CaseCache, open_pool
 from autoseg.train.loop import run_training, time_place
 from autoseg.train.processes import ALONE
@@ -126,7 +126,7 @@ class Blocks:
 
     def run_bare(self) -> float:
         """Run a block of the bare step, and return the seconds of an iteration."""
-        setup = replace(self.setup, lap=lambda part: None)
+        setup = replace(self.setup, lap=no_lap)
         self.state.network.train()
         with self._timed() as seconds:
             for _ in range(self.length):
@@ -157,7 +157,15 @@ def measure_speed(
         TrainingError: memory ran out, or a case could not be read.
     """
     with open_blocks(
-        plan, store, fold, device=device, num_workers=num_workers, augment_device=augment_device, compiled=compiled
+        plan,
+        store,
+        fold,
+        device=device,
+        num_workers=num_workers,
+        augment_device=augment_device,
+        compiled=compiled,
+        length=BLOCK.get(device.type, BLOCK["cpu"]),
+        count=ROUNDS[-1] + 1,
     ) as blocks:
         blocks.run_loop()
         blocks.run_bare()
@@ -187,16 +195,19 @@ def measure_speed(
 
 @contextmanager
 def open_blocks(
-    plan: Plan, store: CaseStore, fold: Fold, *, device: torch.device, num_workers: int,
+    plan: Plan, store: CaseStore, fold: Fold, *, device: torch.device, num_workers: int, length: int, count: int,
     augment_device: AugmentDevice = "auto", compiled: Compile = "auto",
 ) -> Iterator[Blocks]:  # fmt: skip
     """Set up what a training of the plan would set up, with epochs of a block.
 
+    Args:
+        length: iterations of a block.
+        count: how many blocks of the loop can be run.
+
     Raises:
         TrainingError: memory ran out, also in what the caller does with it.
     """
-    block = BLOCK.get(device.type, BLOCK["cpu"])
-    section = plan.training.model_copy(update={"epochs": ROUNDS[-1] + 2, "iterations_per_epoch": block})
+    section = plan.training.model_copy(update={"epochs": count, "iterations_per_epoch": length})
     short = plan.model_copy(update={"training": section})
     laps = Laps(device)
     with explain_shortage(plan, device, ALONE), cudnn_settings(device), open_pool(num_workers) as pool:

@@ -63,7 +63,7 @@ def test_it_can_be_written_and_read(make_plan: MakePlan, store: CaseStore, fold:
 
 
 def test_the_loop_goes_on_through_new_batches(make_plan: MakePlan, store: CaseStore, fold: Fold) -> None:
-    with open_blocks(make_plan(), store, fold, device=CPU, num_workers=1) as blocks:
+    with open_blocks(make_plan(), store, fold, device=CPU, num_workers=1, length=2, count=1) as blocks:
         before = [weights.clone() for weights in blocks.state.network.parameters()]
         blocks.run_loop()
         after = list(blocks.state.network.parameters())
