@@ -70,6 +70,10 @@ class Workspace:
         """Run folder of one fold."""
         return self.root / "results" / dataset / plan / f"fold_{fold}"
 
+    def jobs(self, dataset: str) -> Path:
+        """Folder of the own files of a cluster's jobs."""
+        return self.root / "results" / dataset / "slurm"
+
     def study(self, dataset: str, study: str) -> Path:
         """Folder of one search: its trials, and its storage unless that is elsewhere."""
         return self.root / "tune" / dataset / study
