@@ -19,12 +19,12 @@ from time import perf_counter, process_time
 SIZES = tuple((classes, slices) for slices in (600, 150, 300) for classes in (100, 15, 2))
 PATCH = (64, 128, 128)
 EXPLANATION = (
-    "What is held: torch and Python (0.4 GB), the preprocessed image (4 bytes a voxel), and logits, of which all models "
-    "together hold `LOGITS_BYTES` (3 GB) at most. A case whose logits take no more than half of that is computed at "
-    "once; of a larger one only the slices that tiles still reach are held, and where even these are more than the "
-    "limit, the image is done in strips, whose tiles overlap and are computed again. So memory grows with the classes "
-    "up to the limit and not beyond it; a smaller limit would be flatter and slower. On top come the logits of the tile "
-    "that is being computed (0.4 GB for 100 classes here), once or twice."
+    "What is held: torch and Python (0.4 GB), the preprocessed image (4 bytes a voxel), and logits, of which all "
+    "models together hold `LOGITS_BYTES` (3 GB) at most. A case whose logits take no more than half of that is "
+    "computed at once; of a larger one only the slices that tiles still reach are held, and where even these are more "
+    "than the limit, the image is done in strips, some of whose tiles are computed again for the next strip. So memory "
+    "grows with the classes up to the limit and not beyond it; a smaller limit would be flatter and slower. On top "
+    "come the logits of the tile that is being computed (0.4 GB for 100 classes here)."
 )
 
 
