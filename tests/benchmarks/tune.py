@@ -28,14 +28,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "docs" / "benchmarks" / "tune"
-TRIALS, EPOCHS, PLAN_EPOCHS, KILL_AFTER = 12, 4, 8, 4
+TRIALS, EPOCHS, PLAN_EPOCHS, KILL_AFTER, ITERATIONS = 12, 4, 8, 4, 5
 SMALL = (
-    "training.iterations_per_epoch=10",
-    "training.validation_iterations=2",
+    f"training.iterations_per_epoch={ITERATIONS}",
+    "training.validation_iterations=1",
     "training.batch_size=2",
     f"training.epochs={PLAN_EPOCHS}",
 )
-WIDTHS = [6, 12, 24, 48, 48]
+WIDTHS = [4, 8, 16, 32, 32]
 FEW = {"schema": "autoseg.space.1", "parameters": {"learning_rate_factor": {"low": 0.3, "high": 3.0, "log": True}}}
 
 
@@ -251,9 +251,10 @@ PAGE = """\
 # A search on {dataset}, interrupted
 
 `python tests/benchmarks/tune.py DATASET`: {cases} cases of the dataset, the U-Net as planned but narrow ({width}
-channels first), {trials} trials of {epochs} epochs x 10 iterations of batch 2 in the default space, tpe, median pruner.
-Two workers begin the study on one SQLite file; one is killed by SIGKILL in the middle of a trial, when {over} trials
-are over, and started again. So short a training says nothing about the plans; shown is that the search holds.
+channels first), {trials} trials of {epochs} epochs x {iterations} iterations of batch 2 in the default space, sampled
+by tpe, stopped by the median. Two workers begin the study on one SQLite file; one is killed by SIGKILL in the middle of
+a trial, when {over} trials are over, and started again. So short a training says nothing about the plans; shown is that
+the search holds.
 
 - {count} trials, numbers {numbers}, none lost and none twice: {states}; {seconds} s on two busy cores.
 - {workers}
@@ -285,7 +286,8 @@ def page(found: dict[str, Any]) -> str:
     row = "| {number} | {state} | {epochs} | {dice} | {reason} |"
     shown = ({**one, "dice": "" if one["dice"] is None else f"{one['dice']:.4f}"} for one in trials)
     text = PAGE.format(
-        dataset=found["dataset"], cases=found["cases"], width=WIDTHS[0], trials=TRIALS, epochs=EPOCHS,
+        dataset=found["dataset"], cases=found["cases"], width=WIDTHS[0], iterations=ITERATIONS, trials=TRIALS,
+        epochs=EPOCHS,
         over=found["over_when_killed"], count=len(trials), numbers=tell_numbers(trials), states=tell_states(trials),
         seconds=found["seconds"], workers=tell_workers(found["workers"], ("killed", "other", "restarted")),
         once="once each" if found["epochs_once_each"] else "NOT once each", plan_epochs=PLAN_EPOCHS,
