@@ -335,8 +335,8 @@ def _pair(references: Mapping[str, Path], prediction_folder: Path) -> list[Label
     if missing := [name for name in references if name not in predictions]:
         named = ", ".join(missing[:MAX_NAMED]) + (", ..." if len(missing) > MAX_NAMED else "")
         raise DatasetError(
-            f"{prediction_folder}: no segmentation of {len(missing)} of {len(references)} cases: {named}; predict them, "
-            "or score the others with --only-segmented"
+            f"{prediction_folder}: no segmentation of {len(missing)} of {len(references)} cases: {named}; predict "
+            "them, or score the others with --only-segmented"
         )
     return [LabelPair(name, path, predictions[name]) for name, path in references.items()]
 
