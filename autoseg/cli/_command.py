@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn, Optional
@@ -36,6 +37,18 @@ OptionalDatasetOption = Annotated[
 WorkspaceOption = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
     typer.Option("-w", "--workspace", help="Folder of raw/, plans/, results/ ...; else $AUTOSEG_WORKSPACE, else here."),
+]
+
+
+class Service(str, Enum):  # noqa: UP042 (StrEnum is Python 3.11's)
+    """Where trainings, searches and reports are told of."""
+
+    clearml = "clearml"
+
+
+LoggerOption = Annotated[
+    Optional[Service],  # noqa: UP045
+    typer.Option("--logger", help="Tell this service too (pip install 'autoseg[clearml]'), as itself is configured."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 WorkersOption = Annotated[

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from autoseg.cli._best import choose
-from autoseg.cli._command import DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import DeviceOption, LoggerOption, WorkersOption, WorkspaceOption, console, num_workers, run
 from autoseg.cli._completion import complete_dataset, complete_plan
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import comparison_table, group_table
+from autoseg.cli._tracking import read_service, show_notice
 
 if TYPE_CHECKING:
     from autoseg.compare.runs import Runs
@@ -75,6 +76,7 @@ def compare(
     device: DeviceOption = "auto",
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
+    logger: LoggerOption = None,
 ) -> None:
     """Compare trained plans: accuracy with its uncertainty, beside what it costs.
 
@@ -82,10 +84,12 @@ def compare(
     """
     from autoseg.data.workspace import open_workspace
 
-    place = open_workspace(workspace)
+    place, service = open_workspace(workspace), read_service(logger)
     against = _choose_baseline(baseline, better_than)
     found = _load(place, dataset, plan or [], cases, add or [], better_than)
     summaries = [_report(runs, place, against, by or [], images) for runs in found]
+    if service:
+        _tell(service, summaries, place)
     if best:
         for runs in found:
             choose(place, runs.dataset, plan or (), device, num_workers(workers))
@@ -117,6 +121,14 @@ def _report(runs: "Runs", place: "Workspace", baseline: str, by: list[str], imag
     written = f"{folder / 'report.html'} (open it in a browser), cases.csv, summary.json, table.md, table.tex"
     out.print(f"wrote {written}", markup=False, soft_wrap=True)
     return summary
+
+
+def _tell(service: str, summaries: "Sequence[Summary]", place: "Workspace") -> None:
+    """Tell a service of the reports."""
+    from autoseg.launch.tracking import tell_comparison
+
+    for summary in summaries:
+        tell_comparison(service, summary, place.report(summary.dataset), show_notice)
 
 
 def _report_together(summaries: "Sequence[Summary]", place: "Workspace") -> None:

@@ -18,11 +18,12 @@ from autoseg.cli._cluster import (
     slurm_options,
     tell_preparation,
 )
-from autoseg.cli._command import DatasetOption, WorkersOption, WorkspaceOption, console, num_workers
+from autoseg.cli._command import DatasetOption, LoggerOption, WorkersOption, WorkspaceOption, console, num_workers
 from autoseg.cli._completion import complete_plan_or_recipe, complete_table
 from autoseg.cli._plans import read_memory
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._runs import RunsDisplay, runs_table
+from autoseg.cli._tracking import read_service
 
 if TYPE_CHECKING:
     from autoseg.launch.attempt import Task
@@ -83,10 +84,7 @@ def run(
     retries: Annotated[
         int, typer.Option("--retries", min=0, help="Times in a row that a run may die without a new epoch.")
     ] = 2,
-    logger: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--logger", help="Report each run to this service, as autoseg_train does."),
-    ] = None,
+    logger: LoggerOption = None,
     partition: PartitionOption = None,
     cpu_partition: CpuPartitionOption = None,
     gpus: Annotated[int, typer.Option("--gpus", min=0, help="Slurm: GPUs of each run; above 1 by torchrun.")] = 1,
@@ -115,7 +113,7 @@ def run(
     campaign = open_campaign(
         find_dataset(dataset, place), place, table=table, plans=plan or (), seeds=seeds, changes=changes
     )
-    folds = fold or campaign.table.folds
+    folds, service = fold or campaign.table.folds, read_service(logger)
     if status:
         _show_status(campaign, folds)
         return
@@ -126,13 +124,13 @@ def run(
     jobs = _submit_preparation(campaign, parts, slurm) if slurm is not None and parts else []
     keys = _foresee(campaign, folds) if jobs else _prepare(campaign, folds, num_workers(workers))
     if slurm is not None:
-        tasks = _tasks(campaign, keys, workers or cpus, gpus, logger)
-        if _submit(campaign, keys, tasks, slurm, retries, after=jobs[-1:]):
+        tasks = _tasks(campaign, keys, workers or cpus, gpus, service)
+        if _submit(campaign, keys, tasks, slurm, retries, service, after=jobs[-1:]):
             return
     else:
-        tasks = _tasks(campaign, keys, workers or max(1, num_workers(0) // len(devices)), 1, logger)
+        tasks = _tasks(campaign, keys, workers or max(1, num_workers(0) // len(devices)), 1, service)
         _run_here(campaign, keys, tasks, devices, retries)
-    _finish(campaign, keys)
+    _finish(campaign, keys, service)
 
 
 def _prepare(campaign: "Campaign", folds: Sequence[int] | None, workers: int) -> "list[RunKey]":
@@ -212,6 +210,7 @@ def _submit(
     tasks: "Sequence[Task]",
     options: "SlurmOptions",
     retries: int,
+    logger: str | None,
     after: Sequence[str],
 ) -> bool:
     """Submit what is neither finished nor in the queue, and the comparison after it; return whether any is to come."""
@@ -225,7 +224,8 @@ def _submit(
     if new:
         arrays = submit_runs(new, options, campaign.jobs_folder, retries=retries, after=after)
         ids = [*arrays, *dict.fromkeys(job.split("_")[0] for job, _ in queued.values())]
-        last = submit_comparison(campaign.compare_arguments(campaign.plans), options, campaign.jobs_folder, after=ids)
+        words = campaign.compare_arguments(campaign.plans, logger)
+        last = submit_comparison(words, options, campaign.jobs_folder, after=ids)
         out.print(f"submitted {len(new)} runs as job {', '.join(arrays)}, and the comparison after them as job {last}")
     if queued:
         out.print(f"{len(queued)} runs are in the queue already")
@@ -252,14 +252,14 @@ def _show_runs(campaign: "Campaign", keys: "Sequence[RunKey]") -> None:
     console().print(runs_table(campaign.statuses(keys), jobs))
 
 
-def _finish(campaign: "Campaign", keys: "Sequence[RunKey]") -> None:
+def _finish(campaign: "Campaign", keys: "Sequence[RunKey]", logger: str | None) -> None:
     """Print the table of runs and the comparison; end with status 1 if runs failed."""
     statuses, out = campaign.statuses(keys), console()
     out.print(runs_table(statuses, {}))
     failed = [status for status in statuses if not status.finished]
     plans = list(dict.fromkeys(status.key.plan for status in statuses if status.finished))
     if plans:
-        compared = compare.main(campaign.compare_arguments(plans))
+        compared = compare.main(campaign.compare_arguments(plans, logger))
         if compared:
             raise typer.Exit(compared)
     if failed:

@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import DatasetOption, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import (
+    DatasetOption,
+    DeviceOption,
+    LoggerOption,
+    WorkersOption,
+    WorkspaceOption,
+    console,
+    num_workers,
+    run,
+)
 from autoseg.cli._completion import complete_plan
 from autoseg.cli._progress import TrainingDisplay, progress_bar
 from autoseg.cli._speed import describe_speed, speed_table
 from autoseg.cli._tables import metrics_table
+from autoseg.cli._tracking import read_service, show_notice
 
 if TYPE_CHECKING:
     from autoseg.data.dataset import Dataset
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
     from autoseg.launch.fold import FoldRun
     from autoseg.train.ahead import AugmentDevice
     from autoseg.train.compilation import Compile
+    from autoseg.train.tracking import Tracker
 
 PlanOption = Annotated[
     str,
@@ -71,6 +82,7 @@ def train(
         typer.Option("--benchmark", help="Only measure how fast it trains and where the time goes."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --benchmark: print all figures as JSON.")] = False,
+    logger: LoggerOption = None,
 ) -> None:
     """Train one fold of one plan, resuming by itself; then predict and score its validation cases.
 
@@ -79,7 +91,9 @@ def train(
     from autoseg.data.dataset import find_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device, open_fold
+    from autoseg.launch.tracking import open_tracker
     from autoseg.train.processes import find_processes, place_process
+    from autoseg.train.tracking import tracked
 
     place = open_workspace(workspace)
     if as_json and not benchmark:
@@ -92,15 +106,18 @@ def train(
         return
     if fold is None:
         raise typer.BadParameter("-f is missing: which fold of the cross-validation, from 0")
+    service = read_service(logger)
     this_run = open_fold(place, find_dataset(dataset, place), plan, fold)
     processes = find_processes()
     chosen = place_process(choose_device(device), processes)
     if processes.leads:
         _announce(this_run, chosen)
-    _train(this_run, chosen, num_workers(workers), augment_device.value, compiled.value)
-    if not processes.leads:
-        return
-    _validate(this_run, chosen, num_workers(workers))
+    tracker = open_tracker(service if processes.leads else None, this_run, show_notice)
+    with tracked(tracker):
+        _train(this_run, chosen, num_workers(workers), augment_device.value, compiled.value, tracker)
+        if not processes.leads:
+            return
+        _validate(this_run, chosen, num_workers(workers), tracker)
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
 
 
@@ -138,10 +155,12 @@ def _announce(this_run: "FoldRun", device: Any) -> None:
 
 
 def _train(
-    this_run: "FoldRun", device: Any, workers: int, augment_device: "AugmentDevice", compiled: "Compile"
-) -> None:
+    this_run: "FoldRun", device: Any, workers: int, augment_device: "AugmentDevice", compiled: "Compile",
+    tracker: "Tracker | None",
+) -> None:  # fmt: skip
     from autoseg.launch.fold import train as train_networks
     from autoseg.train.processes import open_processes
+    from autoseg.train.tracking import TrackedTraining
 
     with open_processes(device) as processes, ExitStack() as shown:
         if this_run.first:
@@ -155,15 +174,18 @@ def _train(
             compiled=compiled,
             processes=processes,
             on_event=display.show if display else lambda event: None,
+            loggers=(TrackedTraining(tracker),) if tracker else (),
         )
 
 
-def _validate(this_run: "FoldRun", device: Any, workers: int) -> None:
+def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker | None") -> None:
     from autoseg.launch.fold import validate
+    from autoseg.launch.tracking import tell_scores
 
     out = console()
     with progress_bar("predicting validation cases", len(this_run.fold.validation)) as advance:
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
+    tell_scores(tracker, this_run, metrics)
     out.print(metrics_table(metrics.mean, f"validation, {len(metrics.cases)} cases"))
     out.print(
         f"wrote {this_run.folder}: checkpoints/, logs/, events/, progress.png, validation/metrics.json", soft_wrap=True

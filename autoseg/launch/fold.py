@@ -29,6 +29,7 @@ from autoseg.predict.predictor import predict_cases
 from autoseg.preprocess.store import CaseStore, preprocessing_digest
 from autoseg.train.ahead import AugmentDevice
 from autoseg.train.compilation import Compile
+from autoseg.train.log import Logger
 from autoseg.train.loop import train_fold
 from autoseg.train.processes import ALONE, Processes
 from autoseg.train.state import load_network, read_progress
@@ -177,13 +178,14 @@ def train(
     augment_device: AugmentDevice = "auto",
     compiled: Compile = "auto",
     processes: Processes = ALONE,
+    loggers: Sequence[Logger] = (),
 ) -> None:
     """Train the fold, going on from its last checkpoint if there is one; in a cascade, after ``find_unseen``."""
     processes.lead(lambda: find_unseen(run, device=device))
     train_fold(
         run.plan, run.store, run.fold, run.folder,
         device=device, num_workers=num_workers, augment_device=augment_device, compiled=compiled, processes=processes,
-        on_event=on_event,
+        on_event=on_event, loggers=loggers,
     )  # fmt: skip
 
 

@@ -199,7 +199,7 @@ class LogitStream:
             tiles = torch.stack([self._image[(slice(None), *box)].flip([a + 1 for a in f]) for box, f in batch])
             logits = _forward(tiling.networks, tiles.to(tiling.device), self._precision).to(self._ring.device)
             for (box, flips), tile in zip(batch, logits):
-                yield box, tile.flip([a + 1 for a in flips])
+                yield box, tile.flip([a + 1 for a in flips]) if flips else tile
 
     def _add(self, box: Box, tile: torch.Tensor) -> None:
         """Add the part of a tile's weighted logits that lies in the strip."""
