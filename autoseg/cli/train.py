@@ -1,6 +1,5 @@
 """autoseg_train: train one fold of one plan, then predict and score its validation cases."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import Enum
@@ -14,6 +13,7 @@ from autoseg.cli._command import (
     LoggerOption,
     WorkersOption,
     WorkspaceOption,
+    answer,
     console,
     num_workers,
     run,
@@ -25,8 +25,10 @@ from autoseg.cli._tables import metrics_table
 from autoseg.cli._tracking import read_service, show_notice
 
 if TYPE_CHECKING:
+    from autoseg.cli._answers import TrainAnswer
     from autoseg.data.dataset import Dataset
     from autoseg.data.workspace import Workspace
+    from autoseg.evaluate.evaluate import Metrics
     from autoseg.launch.fold import FoldRun
     from autoseg.train.ahead import AugmentDevice
     from autoseg.train.compilation import Compile
@@ -81,7 +83,6 @@ def train(
         bool,
         typer.Option("--benchmark", help="Only measure how fast it trains and where the time goes."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --benchmark: print all figures as JSON.")] = False,
     logger: LoggerOption = None,
 ) -> None:
     """Train one fold of one plan, resuming by itself; then predict and score its validation cases.
@@ -96,13 +97,9 @@ def train(
     from autoseg.train.tracking import tracked
 
     place = open_workspace(workspace)
-    if as_json and not benchmark:
-        raise typer.BadParameter("--json prints the figures of --benchmark; give both")
     if benchmark:
         measured = place, find_dataset(dataset, place), plan, fold or 0
-        _benchmark(
-            *measured, choose_device(device), num_workers(workers), augment_device.value, compiled.value, as_json
-        )
+        _benchmark(*measured, choose_device(device), num_workers(workers), augment_device.value, compiled.value)
         return
     if fold is None:
         raise typer.BadParameter("-f is missing: which fold of the cross-validation, from 0")
@@ -117,15 +114,15 @@ def train(
         _train(this_run, chosen, num_workers(workers), augment_device.value, compiled.value, tracker)
         if not processes.leads:
             return
-        _validate(this_run, chosen, num_workers(workers), tracker)
+        metrics = _validate(this_run, chosen, num_workers(workers), tracker)
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
+    answer(lambda: _answer(this_run, fold, metrics))
 
 
 def _benchmark(
     workspace: "Workspace", dataset: "Dataset", plan: str, fold: int, device: Any, workers: int,
-    augment_device: "AugmentDevice", compiled: "Compile", as_json: bool,
+    augment_device: "AugmentDevice", compiled: "Compile",
 ) -> None:  # fmt: skip
-    from autoseg.documents import to_text
     from autoseg.launch.benchmark import benchmark
 
     with progress_bar("measuring, half a minute or more", None) as advance:
@@ -133,9 +130,7 @@ def _benchmark(
             workspace, dataset, plan, fold,
             device=device, num_workers=workers, augment_device=augment_device, compiled=compiled, on_round=advance,
         )  # fmt: skip
-    if as_json:
-        sys.stdout.write(to_text(speed))
-        return
+    answer(lambda: speed)
     out = console()
     out.print(describe_speed(speed), markup=False, soft_wrap=True)
     out.print(speed_table(speed))
@@ -178,7 +173,7 @@ def _train(
         )
 
 
-def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker | None") -> None:
+def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker | None") -> "Metrics":
     from autoseg.launch.fold import validate
     from autoseg.launch.tracking import tell_scores
 
@@ -190,6 +185,17 @@ def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker 
     out.print(
         f"wrote {this_run.folder}: checkpoints/, logs/, events/, progress.png, validation/metrics.json", soft_wrap=True
     )
+    return metrics
+
+
+def _answer(this_run: "FoldRun", fold: int, metrics: "Metrics") -> "TrainAnswer":
+    from autoseg.cli._answers import TrainAnswer
+
+    name, folder = this_run.plan.name, str(this_run.folder)
+    return TrainAnswer(
+        dataset=this_run.dataset.name, plan=name, fold=fold, folder=folder,
+        num_cases=len(metrics.cases), mean=metrics.mean,
+    )  # fmt: skip
 
 
 def _find_unseen(this_run: "FoldRun", device: Any) -> None:
@@ -210,7 +216,7 @@ def _find_unseen(this_run: "FoldRun", device: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``autoseg_train`` and return its exit status."""
-    return run(train, arguments)
+    return run(train, arguments, answers=True)
 
 
 if __name__ == "__main__":
