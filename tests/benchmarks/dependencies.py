@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "explanation" / "dependencies.md"
 RUNS = 1
+BUSY = "eight runnable processes a core"
 
 MODULES = {"SimpleITK": "SimpleITK", "pillow": "PIL", "jinja2": "jinja2"}
 """Import names that differ from those of the distributions."""
@@ -39,7 +40,7 @@ REASONS = {
 def main() -> None:
     """Measure and write the page."""
     needed = [line for line in metadata.requires("autoseg") or [] if "extra ==" not in line]
-    names = [re.split(r"[<>=!~ ;\[]", line)[0] for line in needed]
+    names = list(dict.fromkeys(re.split(r"[<>=!~ ;\[]", line)[0] for line in needed))
     unexplained = [name for name in names if name not in REASONS]
     if unexplained:
         raise SystemExit(f"say in REASONS why these are needed: {', '.join(unexplained)}")
@@ -82,8 +83,8 @@ def _page(rows: list[str], own: float) -> str:
     return f"""# Dependencies
 
 `python tests/benchmarks/dependencies.py` writes this table from the installed packages, on Python
-{sys.version.split()[0]}. Sizes are those of the package alone (torch as a wheel for CPUs), import times those of one
-process on a busy machine: good for an order of magnitude.
+{sys.version.split()[0]}. Sizes are those of the package alone (torch as a wheel for CPUs). Import times
+are wall-clock times of one process, here with {BUSY}: compare the rows, not the values.
 
 {table}
 
