@@ -1,20 +1,22 @@
 """autoseg_train: train one fold of one plan, then predict and score its validation cases."""
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from autoseg.cli._command import DatasetOption, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
-from autoseg.cli._progress import TrainingDisplay, progress_bar
+from autoseg.cli._progress import TrainingDisplay, duration, progress_bar
 from autoseg.cli._tables import metrics_table
 
 if TYPE_CHECKING:
+    from autoseg.data.dataset import Dataset
+    from autoseg.data.workspace import Workspace
     from autoseg.launch.fold import FoldRun
-    from autoseg.train.ahead import AugmentDevice
-    from autoseg.train.compilation import Compile
+    from autoseg.launch.time_budget import Machine
 
 PlanOption = Annotated[str, typer.Option("-a", "--plan", help="Plan: an architecture's name, or a variant's.")]
 
@@ -45,12 +47,21 @@ CompileOption = Annotated[
     typer.Option("--compile", help="Use torch.compile; where it fails, train without. auto: on NVIDIA GPUs only."),
 ]
 
+TimeOption = Annotated[
+    Optional[str],  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
+    typer.Option(
+        "--time-budget",
+        help="Train within a time, e.g. 30m, 6h, 1d12h: measures, and makes and trains the plan NAME_6h that fits.",
+    ),
+]
+
 
 def train(
     dataset: DatasetOption,
     plan: PlanOption,
     fold: Annotated[int, typer.Option("-f", "--fold", help="Fold of the cross-validation, from 0.")],
     device: DeviceOption = "auto",
+    time_budget: TimeOption = None,
     augment_device: AugmentOption = AugmentChoice.auto,
     compiled: CompileOption = CompileChoice.auto,
     workers: WorkersOption = 0,
@@ -63,19 +74,56 @@ def train(
     from autoseg.data.dataset import find_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device, open_fold
-    from autoseg.train.processes import find_processes, place_process
+    from autoseg.launch.time_budget import Machine
+    from autoseg.plan.time_budget import parse_time
+    from autoseg.train.processes import find_processes, open_processes, place_process
 
+    started, budget = time.monotonic(), parse_time(time_budget) if time_budget else None
     place = open_workspace(workspace)
-    this_run = open_fold(place, find_dataset(dataset, place), plan, fold)
-    processes = find_processes()
-    chosen = place_process(choose_device(device), processes)
-    if processes.leads:
-        _announce(this_run, chosen)
-    _train(this_run, chosen, num_workers(workers), augment_device.value, compiled.value)
+    found = find_dataset(dataset, place)
+    chosen = place_process(choose_device(device), find_processes())
+    with open_processes(chosen) as processes:
+        machine = Machine(chosen, num_workers(workers), augment_device.value, compiled.value, processes)
+        if budget is not None:
+            plan = _fit(place, found, plan, fold, budget, machine, started)
+        this_run = open_fold(place, found, plan, fold)
+        before = _spent(place, this_run, fold) if budget is not None else 0.0
+        if processes.leads:
+            _announce(this_run, chosen)
+        _train(this_run, machine)
     if not processes.leads:
         return
     _validate(this_run, chosen, num_workers(workers))
+    if budget is not None:
+        _tell_time(budget, before, time.monotonic() - started)
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
+
+
+def _fit(
+    place: "Workspace", dataset: "Dataset", plan: str, fold: int, budget: int, machine: "Machine", started: float
+) -> str:
+    """Return the name of the plan that fits a time budget, and tell how it came about if it is new."""
+    from autoseg.launch.time_budget import fit_to_time
+
+    fitted, known = fit_to_time(place, dataset, plan, fold, budget, machine, started=started)
+    if machine.processes.leads:
+        story = "fitted before" if known else fitted.rationale["training.epochs"]
+        path = place.plan(dataset.name, fitted.name)
+        console().print(f"{path}: {story}", markup=False, soft_wrap=True)
+    return fitted.name
+
+
+def _spent(place: "Workspace", this_run: "FoldRun", fold: int) -> float:
+    """Return the seconds that earlier starts of a run have trained and predicted."""
+    from autoseg.launch.status import RunKey, read_status
+
+    return read_status(place, this_run.dataset.name, RunKey(this_run.plan.name, fold)).seconds
+
+
+def _tell_time(budget: int, before: float, now: float) -> None:
+    earlier = f", {duration(before)} of it in earlier starts" if before else ""
+    over = "" if before + now <= budget else ": more than was measured; the machine was busier, or is another one"
+    console().print(f"took {duration(before + now)} of the {duration(budget)}{earlier}{over}", soft_wrap=True)
 
 
 def _announce(this_run: "FoldRun", device: Any) -> None:
@@ -91,22 +139,20 @@ def _announce(this_run: "FoldRun", device: Any) -> None:
         console().print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
-def _train(
-    this_run: "FoldRun", device: Any, workers: int, augment_device: "AugmentDevice", compiled: "Compile"
-) -> None:
+def _train(this_run: "FoldRun", machine: "Machine") -> None:
     from autoseg.launch.fold import train as train_networks
-    from autoseg.train.processes import open_processes
 
-    with open_processes(device) as processes, ExitStack() as shown:
+    processes = machine.processes
+    with ExitStack() as shown:
         if this_run.first:
-            processes.lead(lambda: _find_unseen(this_run, device))
+            processes.lead(lambda: _find_unseen(this_run, machine.device))
         display = shown.enter_context(TrainingDisplay(console())) if processes.leads else None
         train_networks(
             this_run,
-            device=device,
-            num_workers=workers,
-            augment_device=augment_device,
-            compiled=compiled,
+            device=machine.device,
+            num_workers=machine.num_workers,
+            augment_device=machine.augment_device,
+            compiled=machine.compiled,
             processes=processes,
             on_event=display.show if display else lambda event: None,
         )

@@ -26,9 +26,10 @@ from autoseg.launch.first_stage import (
 from autoseg.plan.plan import Plan, read_plan
 from autoseg.predict.model import Member, Model
 from autoseg.predict.predictor import predict_cases
-from autoseg.preprocess.store import CaseStore, preprocessing_digest
+from autoseg.preprocess.store import CaseStore, preprocessing_digest, remove_stale
 from autoseg.train.ahead import AugmentDevice
 from autoseg.train.compilation import Compile
+from autoseg.train.exclusion import hold_folder
 from autoseg.train.loop import train_fold
 from autoseg.train.processes import ALONE, Processes
 from autoseg.train.state import load_network, read_progress
@@ -170,9 +171,18 @@ def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: O
     """Predict and score the fold's validation cases with the last checkpoint, and write validation/.
 
     The last and not the best checkpoint: the best one was chosen on these very cases and would flatter the result.
+
+    Raises:
+        TrainingError: another process trains or validates this fold; or the checkpoint is unreadable.
     """
+    with hold_folder(run.folder):
+        return _validate(run, device=device, num_workers=num_workers, on_case=on_case)
+
+
+def _validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: OnCase | None) -> Metrics:
     network = load_network(run.folder, run.plan, which="last", device=device)
     target = run.folder / "validation"
+    remove_stale(target, older_than=0)
     model = Model((Member(run.plan, (network,), previous=run.store if run.first else None),), device)
     timings = predict_cases(model, run.validation_cases, target, on_case=on_case, ending=".nii.gz")
     write_text(target / "timing.json", format_json({"cases": {t.name: t.seconds for t in timings}}) + "\n")
