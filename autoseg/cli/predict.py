@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import SOME_FAILED, DatasetOption, DeviceOption, WorkspaceOption, console, run
+from autoseg.cli._command import SOME_FAILED, USER_ERROR, DatasetOption, DeviceOption, WorkspaceOption, console, run
 from autoseg.cli._progress import duration, progress_bar
 
 
@@ -46,7 +46,7 @@ def predict(
     from autoseg.data.dataset import find_images, name_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device
-    from autoseg.launch.inference import check_output, chosen_plans, claim_output, open_model
+    from autoseg.launch.inference import check_output, chosen_plans, claim_output, open_model, release_output
 
     check_output(output)
     place, chosen = open_workspace(workspace), choose_device(device)
@@ -54,9 +54,13 @@ def predict(
     plans = chosen_plans(place, name, plan)
     model, record = open_model(place, name, plans, fold or (), chosen, with_postprocessing=not no_postprocessing)
     cases = find_images(images, model.plan.dataset.channels)
+    made = not output.exists()
     claim_output(output, record, cases, overwrite=overwrite)
     _announce(record, len(cases), chosen)
     num_failed = _segment(model, cases, output, overwrite, save_probabilities)
+    if num_failed == len(cases):
+        release_output(output, made=made)
+        raise typer.Exit(USER_ERROR)
     if overlay:
         _draw(cases, output, model)
     console().print(

@@ -203,7 +203,7 @@ def open_networks(
     """
     chosen = choose_folds(workspace, dataset, plan_name, folds)
     runs = [workspace.fold(dataset, plan_name, fold) for fold in chosen]
-    plan = read_document(runs[0] / "plan.json", Plan)
+    plan = read_run_plan(runs[0])
     return plan, [load_network(folder, plan, which="last", device=device) for folder in runs]
 
 
@@ -220,6 +220,18 @@ def open_member(
     plan, networks = open_networks(workspace, dataset, plan_name, chosen, device)
     runs = [workspace.fold(dataset, plan_name, fold) for fold in chosen]
     return Member(plan, tuple(networks), weight, open_previous(plan, runs, device))
+
+
+def read_run_plan(run_folder: Path) -> Plan:
+    """Return the plan that stands beside the results of a fold.
+
+    Raises:
+        PlanError: it is gone. DocumentError: it is not valid.
+    """
+    path = run_folder / "plan.json"
+    if not path.is_file():
+        raise PlanError(f"{path}: no such file; copy the run's whole folder, or train the fold again")
+    return read_document(path, Plan)
 
 
 def choose_folds(workspace: Workspace, dataset: str, plan_name: str, folds: Sequence[int]) -> list[int]:
@@ -252,7 +264,7 @@ def _finished_folds(workspace: Workspace, dataset: str, plan_name: str, trained:
     finished, unfinished = [], []
     for fold in trained:
         folder = workspace.fold(dataset, plan_name, fold)
-        plan = read_document(folder / "plan.json", Plan)
+        plan = read_run_plan(folder)
         epochs, done = read_progress(folder, plan)
         if done:
             finished.append(fold)

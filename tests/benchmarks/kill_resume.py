@@ -196,8 +196,8 @@ def make_page(found: dict[str, Any]) -> str:
             f"undisturbed one: the {found['tensors']} entries of network, optimiser and epoch in last.pt, best.pt, "
             "every epoch's losses and pseudo Dice, and metrics.json.",
             f"- After {whole} of {len(kills)} interruptions the loss history was a beginning of the undisturbed one.",
-            f"- {sum(kill['clean'] for kill in polite)} of {len(polite)} signals that can be caught ended in status 130, "
-            "one line at most, and no half-written file.",
+            f"- {sum(kill['clean'] for kill in polite)} of {len(polite)} signals that can be caught ended in status "
+            "130, one line at most, and no half-written file.",
             f"- {len(parts)} SIGKILLs left a half-written file behind, under a name of its own; after the trainings "
             f"{after} were left.",
             "",

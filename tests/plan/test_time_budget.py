@@ -36,7 +36,8 @@ def plan() -> Plan:
 
 @pytest.mark.parametrize(
     ("text", "seconds", "canonical"),
-    [("90s", 90, "1m30s"), ("30m", 1800, "30m"), ("6h", 21600, "6h"), ("1d12h", 129600, "1d12h"), ("36H", 129600, "1d12h")],
+    [("90s", 90, "1m30s"), ("30m", 1800, "30m"), ("6h", 21600, "6h"),
+     ("36H", 129600, "1d12h"), ("1d12h", 129600, "1d12h")],
 )  # fmt: skip
 def test_times(text: str, seconds: int, canonical: str) -> None:
     assert parse_time(text) == seconds
