@@ -22,8 +22,8 @@ def cli_reference() -> str:
     for name in COMMANDS:
         parts.append(f"## autoseg_{name}\n\n```\n{_help(name).strip()}\n```\n")
     parts.append(
-        "Exit status: 0; 1 from autoseg_predict if some of the images could not be read (2: none could), and from autoseg_run if runs "
-        "failed; "
+        "Exit status: 0; 1 from autoseg_predict if some of the images could not be read (2: none could), and from "
+        "autoseg_run if runs failed; "
         "2 for a mistake of the user's, told in one line on standard error; 130 when interrupted. "
         "Any other error is a bug and shows its traceback.\n"
     )
