@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "tune", "export", "demo")
+CLEARML = ("clearml>=2.0",)
 SLURM = ("submitit>=1.5.2",)
 EXPORT = ("onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3")
 TUNE = ("optuna>=5.0", "cmaes>=0.12")
@@ -48,11 +49,14 @@ setup(
         "pillow>=10.1",
     ],
     extras_require={
+        "clearml": [*CLEARML],
         "energy": ["nvidia-ml-py>=12.535"],
+        "docs": ["mkdocs-material>=9.5"],
         "export": [*EXPORT],
         "slurm": [*SLURM],
         "tune": [*TUNE],
         "test": [
+            *CLEARML,
             *EXPORT,
             *SLURM,
             *TUNE,

@@ -1,6 +1,6 @@
 """autoseg: which segmentation network is best on my data, at what cost, and how sure can I be?
 
-The packages are read in the order in which the data flows; see docs/design.md.
+The packages are read in the order in which the data flows; see docs/explanation/design.md.
 """
 
 from collections.abc import Sequence

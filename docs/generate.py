@@ -1,10 +1,11 @@
-"""Write docs/reference-cli.md, docs/reference-plan.md and docs/plan.schema.json: ``python docs/generate.py``.
+"""Write the generated pages of docs/reference: ``python docs/generate.py``.
 
 A test compares them with the code.
 """
 
 import importlib
 import io
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from unittest import mock
 
 from pydantic import BaseModel
 
-COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "tune", "export", "demo")
-FOLDER = Path(__file__).parent
+from autoseg.cli._completion import COMMANDS
+
+FOLDER = Path(__file__).parent / "reference"
 
 
 def cli_reference() -> str:
@@ -101,7 +103,13 @@ def _help(name: str) -> str:
     return output.getvalue()
 
 
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": cli_reference,
+    "plan.md": plan_reference,
+    "plan.schema.json": plan_schema,
+}
+"""File of docs/reference and what writes it."""
+
 if __name__ == "__main__":
-    FOLDER.joinpath("reference-cli.md").write_text(cli_reference(), encoding="utf-8")
-    FOLDER.joinpath("reference-plan.md").write_text(plan_reference(), encoding="utf-8")
-    FOLDER.joinpath("plan.schema.json").write_text(plan_schema(), encoding="utf-8")
+    for page, write in PAGES.items():
+        FOLDER.joinpath(page).write_text(write(), encoding="utf-8")

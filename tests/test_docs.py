@@ -1,43 +1,35 @@
-"""The reference pages are what the code says; the README keeps its two commands."""
+"""The reference pages are what the code says; the README keeps its two commands; links lead somewhere."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(str(page.relative_to(ROOT)) for page in [ROOT / "README.md", *DOCS.rglob("*.md")])
+GENERATED = ("commands.md", "plan.md", "plan.schema.json")
 
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def _page(name: str) -> str:
-    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", GENERATED)
+def test_reference_is_current(generate: ModuleType, page: str) -> None:
+    text = (DOCS / "reference" / page).read_text(encoding="utf-8")
+    assert text == generate.PAGES[page](), "run python docs/generate.py"
 
 
-def test_command_reference_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "reference-cli.md").read_text(encoding="utf-8") == generate.cli_reference(), (
-        "run python docs/generate.py"
-    )
-
-
-def test_plan_reference_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "reference-plan.md").read_text(encoding="utf-8") == generate.plan_reference(), (
-        "run python docs/generate.py"
-    )
-
-
-def test_plan_schema_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "plan.schema.json").read_text(encoding="utf-8") == generate.plan_schema(), (
-        "run python docs/generate.py"
-    )
+def test_all_generated_pages_are_tested(generate: ModuleType) -> None:
+    assert sorted(generate.PAGES) == sorted(GENERATED)
 
 
 def test_readme_has_its_two_commands() -> None:
@@ -46,10 +38,20 @@ def test_readme_has_its_two_commands() -> None:
     assert "python -m pip install -e '.[test]' -c constraints.txt && python -m pytest" in text
 
 
-@pytest.mark.parametrize("page", ["README.md", *[f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")]])
+@pytest.mark.parametrize("page", PAGES)
 def test_local_links_lead_somewhere(page: str) -> None:
-    import re
-
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)]+)\)", text) if "://" not in t]
     assert [t for t in targets if t and not (ROOT / page).parent.joinpath(t).exists()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_every_page_is_in_the_menu_of_the_site(page: str) -> None:
+    name = page.removeprefix("docs/")
+    if name.startswith("benchmarks/"):
+        where, link = DOCS / "benchmarks" / "index.md", f"]({name.removeprefix('benchmarks/')})"
+        wanted = name == "benchmarks/index.md" or link in where.read_text(encoding="utf-8")
+    else:
+        where = ROOT / "mkdocs.yml"
+        wanted = re.search(rf"- (.*: )?{re.escape(name)}$", where.read_text(encoding="utf-8"), re.MULTILINE) is not None
+    assert wanted, f"name it in {where.relative_to(ROOT)}"

@@ -2,17 +2,22 @@
 
 import errno
 import functools
+import inspect
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 from typer.exceptions import TyperException
+
+from autoseg import __version__
+from autoseg.cli._completion import complete_dataset, install_completion, prepare_completion
 
 SOME_FAILED = 1
 """Some cases could not be worked on; the others are done."""
@@ -23,17 +28,50 @@ INTERRUPTED = 130
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """What the system says where there is no room, or no right, to write or read a file: for the user to mend, no bug."""
 
-DatasetOption = Annotated[
-    str, typer.Option("-d", "--dataset", help="Dataset: its name in raw/ (or $nnUNet_raw), or a path to its folder.")
+DATASET_HELP = "Dataset: its name in raw/ (or $nnUNet_raw), or a path to its folder."
+DatasetOption = Annotated[str, typer.Option("-d", "--dataset", help=DATASET_HELP, autocompletion=complete_dataset)]
+OptionalDatasetOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("-d", "--dataset", help=DATASET_HELP, autocompletion=complete_dataset),
 ]
 WorkspaceOption = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
     typer.Option("-w", "--workspace", help="Folder of raw/, plans/, results/ ...; else $AUTOSEG_WORKSPACE, else here."),
 ]
+
+
+class Service(str, Enum):  # noqa: UP042 (StrEnum is Python 3.11's)
+    """Where trainings, searches and reports are told of."""
+
+    clearml = "clearml"
+
+
+LoggerOption = Annotated[
+    Optional[Service],  # noqa: UP045
+    typer.Option("--logger", help="Tell this service too (pip install 'autoseg[clearml]'), as itself is configured."),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 WorkersOption = Annotated[
     int, typer.Option("-j", "--workers", min=0, help="Parallel workers; 0: one a core, at most 8.")
 ]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"autoseg {__version__}")
+        raise typer.Exit()
+
+
+COMMON_OPTIONS = {
+    "version": typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
+    "install_completion": typer.Option(
+        "--install-completion",
+        help="Let this shell complete all commands, and exit.",
+        callback=install_completion,
+        is_eager=True,
+    ),
+}
+"""What every command has besides its own options."""
 
 
 def run(command: Callable[..., None], arguments: Sequence[str] | None = None) -> int:
@@ -44,12 +82,13 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
     """
     from autoseg.errors import AutosegError
 
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(_tell_interruption(command))
+    program = f"autoseg_{command.__name__}"
+    prepare_completion(program)
+    app = make_app(command)
     try:
         with _sigterm_interrupts():
             given = list(arguments) if arguments is not None else None
-            status = app(args=given, prog_name=f"autoseg_{command.__name__}", standalone_mode=False)
+            status = app(args=given, prog_name=program, standalone_mode=False)
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         return _refuse(f"{message.rstrip('.')}; see --help")
@@ -61,6 +100,13 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
         where = error.filename or "writing"
         return _refuse(f"{where}: {error.strerror}; see to room and access there, then run this again")
     return int(status or 0)  # typer returns the status of typer.Exit
+
+
+def make_app(command: Callable[..., None]) -> typer.Typer:
+    """Return what parses the options of a command and calls it."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(_tell_interruption(command))
+    return app
 
 
 def num_workers(option: int) -> int:
@@ -87,13 +133,24 @@ def _tell_interruption(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
-            command(*arguments, **options)
+            command(*arguments, **{name: value for name, value in options.items() if name not in COMMON_OPTIONS})
         except KeyboardInterrupt as interruption:
             told = " ".join(str(interruption).split()) or "interrupted; the same command goes on from there"
             sys.stderr.write(f"{told}\n")
             raise typer.Exit(INTERRUPTED) from None
 
+    wrapped.__signature__ = _with_common_options(command)  # type: ignore[attr-defined]
     return wrapped
+
+
+def _with_common_options(command: Callable[..., None]) -> inspect.Signature:
+    """Return what typer reads the options from: those of the command and the common ones."""
+    own = inspect.signature(command, eval_str=True)
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])
+        for name, option in COMMON_OPTIONS.items()
+    ]
+    return own.replace(parameters=[*own.parameters.values(), *common])
 
 
 @contextmanager

@@ -35,13 +35,15 @@ def plans_table(plans: "Sequence[Plan]", fingerprint: "Fingerprint") -> Any:
 
     from autoseg.plan.summary import COLUMNS, summarise
     from autoseg.plan.throughput import epoch_seconds, measure_rate
+    from autoseg.train.device import DTYPES, choose_memory_format, choose_precision
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("plan", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column, justify="right")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rate = measure_rate(device)
+    dtype = DTYPES[choose_precision(plans[0].training.precision, device)]
+    rate = measure_rate(device, dtype, choose_memory_format(device))
     table.add_column(f"epoch, {device.type}", justify="right")
     for plan in plans:
         table.add_row(plan.name, *summarise(plan, fingerprint).values(), f"> {duration(epoch_seconds(plan, rate))}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 LEFT_TO_THE_FILE = (
     "iou", "sensitivity", "precision", "average_surface_distance", "reference_volume_ml", "predicted_volume_ml",
+    "reference_lesions", "predicted_lesions",
 )  # fmt: skip
 """Metrics that metrics.json holds and a table of 80 columns does not."""
 

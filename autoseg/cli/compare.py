@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from autoseg.cli._best import choose
-from autoseg.cli._command import DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import DeviceOption, LoggerOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._completion import complete_dataset, complete_plan
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import comparison_table, group_table
+from autoseg.cli._tracking import read_service, show_notice
 
 if TYPE_CHECKING:
     from autoseg.compare.runs import Runs
@@ -24,15 +26,24 @@ PORT = 8000
 def compare(
     dataset: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("-d", "--dataset", help="Dataset. Default: every dataset with results."),
+        typer.Option(
+            "-d", "--dataset", help="Dataset. Default: every dataset with results.", autocompletion=complete_dataset
+        ),
     ] = None,
     plan: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-a", "--plan", help="Plan to compare; repeat. Default: all that have results."),
+        typer.Option(
+            "-a",
+            "--plan",
+            help="Plan to compare; repeat. Default: all that have results.",
+            autocompletion=complete_plan,
+        ),
     ] = None,
     baseline: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--baseline", help="Plan that the others are compared with. Default: unet."),
+        typer.Option(
+            "--baseline", help="Plan that the others are compared with. Default: unet.", autocompletion=complete_plan
+        ),
     ] = None,
     by: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -50,7 +61,11 @@ def compare(
     ] = None,
     better_than: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--fail-unless-better-than", help="End with status 1 unless a plan is better than this one."),
+        typer.Option(
+            "--fail-unless-better-than",
+            help="End with status 1 unless a plan is better than this one.",
+            autocompletion=complete_plan,
+        ),
     ] = None,
     images: Annotated[bool, typer.Option(help="Show slices of the worst, median and best cases.")] = True,
     serve: Annotated[bool, typer.Option("--serve", help="Then serve reports and TensorBoard on 127.0.0.1.")] = False,
@@ -61,6 +76,7 @@ def compare(
     device: DeviceOption = "auto",
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
+    logger: LoggerOption = None,
 ) -> None:
     """Compare trained plans: accuracy with its uncertainty, beside what it costs.
 
@@ -68,10 +84,12 @@ def compare(
     """
     from autoseg.data.workspace import open_workspace
 
-    place = open_workspace(workspace)
+    place, service = open_workspace(workspace), read_service(logger)
     against = _choose_baseline(baseline, better_than)
     found = _load(place, dataset, plan or [], cases, add or [], better_than)
     summaries = [_report(runs, place, against, by or [], images) for runs in found]
+    if service:
+        _tell(service, summaries, place)
     if best:
         for runs in found:
             choose(place, runs.dataset, plan or (), device, num_workers(workers))
@@ -103,6 +121,14 @@ def _report(runs: "Runs", place: "Workspace", baseline: str, by: list[str], imag
     written = f"{folder / 'report.html'} (open it in a browser), cases.csv, summary.json, table.md, table.tex"
     out.print(f"wrote {written}", markup=False, soft_wrap=True)
     return summary
+
+
+def _tell(service: str, summaries: "Sequence[Summary]", place: "Workspace") -> None:
+    """Tell a service of the reports."""
+    from autoseg.launch.tracking import tell_comparison
+
+    for summary in summaries:
+        tell_comparison(service, summary, place.report(summary.dataset), show_notice)
 
 
 def _report_together(summaries: "Sequence[Summary]", place: "Workspace") -> None:

@@ -31,6 +31,8 @@ def demo(
 
     It makes twelve CT-like abdomens with a liver and tumours, plans and trains two architectures briefly, segments
     new images, and compares. A phantom is no patient: the scores show that everything works, not how good a network is.
+
+    Example: autoseg_demo -w my_demo
     """
     start = time.perf_counter()
     out = console()
@@ -50,7 +52,7 @@ def demo(
     out.print(
         f"\nthe demo took {duration(time.perf_counter() - start)}; open {report.resolve()} in a browser", soft_wrap=True
     )
-    out.print("next: put your dataset into raw/ and run autoseg_plan -d NAME   (docs/tutorial.md)")
+    out.print("next: put your dataset into raw/ and run autoseg_plan -d NAME   (docs/tutorial/)")
 
 
 def _make_phantom(folder: Path, seed: int) -> None:

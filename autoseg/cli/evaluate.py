@@ -7,6 +7,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from autoseg.cli._command import WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._completion import complete_dataset
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import metrics_table
 
@@ -16,7 +17,12 @@ def evaluate(
     prediction: Annotated[Path, typer.Option("-p", "--prediction", help="Folder of segmentations, named alike.")],
     dataset: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("-d", "--dataset", help="Dataset whose label names and regions count. Default: each value found."),
+        typer.Option(
+            "-d",
+            "--dataset",
+            help="Dataset whose label names and regions count. Default: each value found.",
+            autocompletion=complete_dataset,
+        ),
     ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
@@ -25,7 +31,10 @@ def evaluate(
     tolerance: Annotated[float, typer.Option("--tolerance", min=0, help="Tolerance of the surface Dice, in mm.")] = 2.0,
     lesions: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--lesions", help="Region whose components count one by one (detection F1); repeat for several."),
+        typer.Option(
+            "--lesions",
+            help="Region whose components count one by one; repeat for several. Default: what -d marks as lesions.",
+        ),
     ] = None,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
@@ -39,9 +48,14 @@ def evaluate(
     from autoseg.documents import write_document
     from autoseg.evaluate.evaluate import evaluate_label_folders
 
-    labels = find_dataset(dataset, open_workspace(workspace)).labels if dataset else None
+    described = find_dataset(dataset, open_workspace(workspace)) if dataset else None
+    labels, marked = (described.labels, described.lesions) if described else (None, ())
     out = console()
-    options: dict[str, Any] = {"tolerance_mm": tolerance, "lesions": lesions or (), "num_workers": num_workers(workers)}
+    options: dict[str, Any] = {
+        "tolerance_mm": tolerance,
+        "lesions": lesions or marked,
+        "num_workers": num_workers(workers),
+    }
     with progress_bar("scoring", None) as advance:
         metrics = evaluate_label_folders(reference, prediction, labels, **options, on_case=advance)
     path = output or prediction / "metrics.json"

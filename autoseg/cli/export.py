@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from autoseg.cli._command import WorkspaceOption, console, run
+from autoseg.cli._command import OptionalDatasetOption, WorkspaceOption, console, run
+from autoseg.cli._completion import complete_plan
 
 if TYPE_CHECKING:
     from autoseg.data.cases import Case
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def export(
-    dataset: Annotated[
+    dataset: OptionalDatasetOption = None,
+    plan: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("-d", "--dataset", help="Dataset: its name in raw/ (or $nnUNet_raw), or a path to its folder."),
+        typer.Option("-a", "--plan", help="Plan to export.", autocompletion=complete_plan),
     ] = None,
-    plan: Annotated[Optional[str], typer.Option("-a", "--plan", help="Plan to export.")] = None,  # noqa: UP045
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("-o", "--output", help="New folder for the model; or FILE.zip, to move the trained plan."),

@@ -1,13 +1,34 @@
 """autoseg_plan: check and measure a dataset, plan every architecture, preprocess the cases."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import SOME_FAILED, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._cases import measure_one_part, preprocess_cases, preprocess_made, tell_next
+from autoseg.cli._cluster import (
+    CpusOption,
+    Launcher,
+    LauncherOption,
+    ParallelismOption,
+    PartitionOption,
+    TimeOption,
+    refuse_with,
+    slurm_options,
+    tell_preparation,
+)
+from autoseg.cli._command import (
+    SOME_FAILED,
+    DeviceOption,
+    OptionalDatasetOption,
+    WorkersOption,
+    WorkspaceOption,
+    console,
+    num_workers,
+    run,
+)
+from autoseg.cli._completion import complete_plan, complete_recipe
 from autoseg.cli._plans import difference_table, plans_table, read_memory, story_text
 from autoseg.cli._progress import progress_bar
 
@@ -17,20 +38,40 @@ if TYPE_CHECKING:
     from autoseg.data.workspace import Workspace
     from autoseg.fingerprint.fingerprint import Fingerprint
     from autoseg.launch.prepare import PlanRequest
+    from autoseg.launch.slurm import SlurmOptions
     from autoseg.plan.plan import Plan
+
+ExplainOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--explain",
+        help="Only tell how an existing plan (its name, or a path) came about.",
+        autocompletion=complete_plan,
+    ),
+]
+DiffOption = Annotated[
+    Optional[tuple[str, str]],  # noqa: UP045
+    typer.Option(
+        "--diff",
+        help="Only show what differs between two existing plans (names, or paths).",
+        autocompletion=complete_plan,
+    ),
+]
+PartOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--part", help="K/N: only measure every N-th case from the K-th on; then run without it."),
+]
 
 
 def plan(
-    dataset: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("-d", "--dataset", help="Dataset: its name in raw/ (or $nnUNet_raw), or a path to its folder."),
-    ] = None,
+    dataset: OptionalDatasetOption = None,
     architecture: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
             "-a",
             "--architecture",
             help="What to plan: an architecture, NAME_2d, _lowres or _cascade, or all; repeat. Default: four in 3-D.",
+            autocompletion=complete_recipe,
         ),
     ] = None,
     memory: Annotated[
@@ -39,7 +80,7 @@ def plan(
     ] = None,
     base: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--from", help="Existing plan to make a variant of."),
+        typer.Option("--from", help="Existing plan to make a variant of.", autocompletion=complete_plan),
     ] = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -54,18 +95,19 @@ def plan(
         bool, typer.Option("--preview", help="Draw cases before and after preprocessing, and augmented patches.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Measure and preprocess again what is finished.")] = False,
-    explain: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--explain", help="Only tell how an existing plan (its name, or a path) came about."),
-    ] = None,
-    diff: Annotated[
-        Optional[tuple[str, str]],  # noqa: UP045
-        typer.Option("--diff", help="Only show what differs between two existing plans (names, or paths)."),
-    ] = None,
-    part: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--part", help="K/N: only measure every N-th case from the K-th on; then run without it."),
-    ] = None,
+    explain: ExplainOption = None,
+    diff: DiffOption = None,
+    part: PartOption = None,
+    only_preprocess: Annotated[
+        bool, typer.Option("--only-preprocess", help="Only preprocess, for plans made before; with --part a part.")
+    ] = False,
+    launcher: LauncherOption = Launcher.local,
+    parts: Annotated[int, typer.Option("--parts", min=1, help="Slurm: jobs of each array, a case each or more.")] = 8,
+    partition: PartitionOption = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="Slurm: GPUs of each job, to resample on.")] = 0,
+    cpus: CpusOption = 4,
+    time: TimeOption = "1-00",
+    array_parallelism: ParallelismOption = 256,
     device: DeviceOption = "auto",
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
@@ -89,7 +131,8 @@ def plan(
         architectures=tuple(architecture or ()), base=base, assignments=tuple(assignments or ()), name=name,
         memory_gb=read_memory(memory), downsample=downsample,
     )  # fmt: skip
-    check_request(request)
+    if not only_preprocess:
+        check_request(request)
     place = open_workspace(workspace)
     folder = find_folder(dataset, place)
     if holds_fingerprint_only(folder):
@@ -97,15 +140,45 @@ def plan(
         return
     found = find_dataset(dataset, place, strict=False)
     console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channel(s), in {found.folder}")
-    if part:
-        _measure_part(found, place, part, force=force, workers=num_workers(workers))
+    given = {"--part": part, "--only-preprocess": only_preprocess, "--no-preprocess": no_preprocess}
+    num = num_workers(workers)
+    if launcher == Launcher.slurm:
+        refuse_with("--launcher slurm", {**given, "--preview": preview})
+        _submit(found, place, request, parts, slurm_options(partition, gpus, cpus, time, array_parallelism), force)
+        return
+    if part and not only_preprocess:
+        measure_one_part(found, place, part, force=force, workers=num)
         return
     chosen = None if no_preprocess else choose_device(device)
-    plans, failed = _prepare(found, place, request, device=chosen, force=force, workers=num_workers(workers))
+    if only_preprocess:
+        refuse_with("--only-preprocess", {"--no-preprocess": no_preprocess})
+        plans, failed = preprocess_made(found, place, request, part, device=chosen, force=force, workers=num)
+    else:
+        plans, failed = _prepare(found, place, request, device=chosen, force=force, workers=num)
     if preview:
         _write_previews(found, plans, place, num_workers(workers))
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _submit(
+    dataset: "Dataset", place: "Workspace", request: "PlanRequest", parts: int, options: "SlurmOptions", force: bool
+) -> None:
+    """Submit what this command does to Slurm, unless that is in the queue already."""
+    from autoseg.data.problems import dataset_error
+    from autoseg.launch.jobs import CommandJob
+    from autoseg.launch.spread import base_words, find_preparation, request_words, submit_preparation
+
+    if any(problem.severity == "error" for problem in dataset.problems):
+        raise dataset_error(dataset.folder, dataset.problems)
+    if queued := find_preparation(dataset, place):
+        console().print(f"{dataset.name} is being prepared already, by job {', '.join(queued)}")
+        return
+    words = request_words(request)
+    planning = CommandJob([*base_words(dataset, place, options), *words, "--no-preprocess"])
+    jobs = submit_preparation(dataset, place, parts, planning, options, plan_words=words, force=force)
+    tell_preparation(jobs, dataset, place)
+    console().print(f"next: squeue shows them; autoseg_run -d {dataset.name} --launcher slurm when they are over")
 
 
 def _write_previews(dataset: "Dataset", plans: "Sequence[Plan]", place: "Workspace", workers: int) -> None:
@@ -130,19 +203,6 @@ def _show(explain: str | None, diff: tuple[str, str] | None, dataset: str | None
         out.print(difference_table(first, second))
 
 
-def _measure_part(dataset: "Dataset", place: "Workspace", part: str, *, force: bool, workers: int) -> None:
-    from autoseg.launch.measuring import measure_part, parse_part
-
-    number, count = parse_part(part, len(dataset.cases))
-    total = len(dataset.cases[number - 1 :: count])
-    with progress_bar(f"measuring part {part}", total) as advance:
-        problems = measure_part(dataset, place, number, count, num_workers=workers, on_case=advance, force=force)
-    out, errors = console(), sum(problem.severity == "error" for problem in problems)
-    out.print(f"measured {total} cases: {errors} errors and {len(problems) - errors} warnings in single cases")
-    out.print(f"wrote {place.measured(dataset.name)}", soft_wrap=True)
-    out.print(f"next: autoseg_plan -d {dataset.name} when all {count} parts are there, to merge them and plan")
-
-
 def _prepare(
     dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, device: Any, force: bool, workers: int
 ) -> "tuple[list[Plan], list[str]]":
@@ -156,42 +216,14 @@ def _prepare(
         )
     _print_fingerprint(fingerprint, len(splits.folds))
     plans = _make_plans(fingerprint, place, request)
-    failed = [] if device is None else _preprocess(dataset, plans, place, device=device, force=force, workers=workers)
+    failed = []
+    if device is not None:
+        failed = preprocess_cases(dataset, plans, place, None, device=device, force=force, workers=workers)
     _print_written(dataset.name, plans, place, "fingerprint.json, splits.json, problems.json")
-    first = plans[0].previous_stage
-    train = f"autoseg_train -d {dataset.name} -a {first or plans[0].name} -f 0"
-    later = f"   (and its other folds; then {plans[0].name})" if first else ""
     if failed:
         out.print(f"preprocessed: {len(dataset.cases) - len(failed)} of {len(dataset.cases)} cases")
-    ready = device is not None and not failed
-    out.print(f"next: {train + later if ready else f'autoseg_plan -d {dataset.name}'}", soft_wrap=True)
+    tell_next(dataset.name, plans, ready=device is not None and not failed)
     return plans, failed
-
-
-def _preprocess(
-    dataset: "Dataset", plans: "list[Plan]", place: "Workspace", *, device: Any, force: bool, workers: int
-) -> list[str]:
-    """Preprocess the cases, tell which could not be, and return their names."""
-    from autoseg.launch.prepare import distinct_preprocessing, preprocess
-
-    def tell(case: Any, reason: str) -> None:
-        sys.stderr.write(f"error: case {case.name}: {' '.join(reason.split())}\n")
-
-    def announce(crew: Any) -> None:
-        plural = "s" if crew.num_workers > 1 else ""
-        text = f"preprocessing on {device}: {crew.num_workers} worker{plural}, at most {_size(crew.peak_bytes)} each"
-        console().print(text, soft_wrap=True)
-
-    with progress_bar("preprocessing", len(dataset.cases) * len(distinct_preprocessing(plans))) as advance:
-        return preprocess(
-            dataset, plans, place, num_workers=workers, device=device, force=force, on_case=advance, on_error=tell,
-            on_crew=announce,
-        )  # fmt: skip
-
-
-def _size(num_bytes: int) -> str:
-    """Return an amount of memory for a reader, rounded up."""
-    return f"{num_bytes / 1e9 + 0.05:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes // 10**6 + 1} MB"
 
 
 def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanRequest") -> None:

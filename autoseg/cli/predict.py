@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from autoseg.cli._command import SOME_FAILED, USER_ERROR, DatasetOption, DeviceOption, WorkspaceOption, console, run
+from autoseg.cli._completion import complete_plan
 from autoseg.cli._progress import duration, progress_bar
 
 
@@ -20,7 +21,12 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the segmentations; made if missing.")],
     plan: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-a", "--plan", help="Plan; repeat to average. Default: what autoseg_compare --best chose."),
+        typer.Option(
+            "-a",
+            "--plan",
+            help="Plan; repeat to average. Default: what autoseg_compare --best chose.",
+            autocompletion=complete_plan,
+        ),
     ] = None,
     fold: Annotated[
         Optional[list[int]],  # noqa: UP045

@@ -2,16 +2,28 @@
 
 import sys
 from collections.abc import Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from autoseg.cli import _command, compare
-from autoseg.cli._command import DatasetOption, WorkersOption, WorkspaceOption, console, num_workers
+from autoseg.cli._cluster import (
+    CpuPartitionOption,
+    CpusOption,
+    Launcher,
+    LauncherOption,
+    ParallelismOption,
+    PartitionOption,
+    TimeOption,
+    slurm_options,
+    tell_preparation,
+)
+from autoseg.cli._command import DatasetOption, LoggerOption, WorkersOption, WorkspaceOption, console, num_workers
+from autoseg.cli._completion import complete_plan_or_recipe, complete_table
 from autoseg.cli._plans import read_memory
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._runs import RunsDisplay, runs_table
+from autoseg.cli._tracking import read_service
 
 if TYPE_CHECKING:
     from autoseg.launch.attempt import Task
@@ -22,17 +34,16 @@ if TYPE_CHECKING:
 RUNS_FAILED = 1
 
 
-class Launcher(str, Enum):  # noqa: UP042 (StrEnum is Python 3.11's)
-    """Where the runs go."""
-
-    local, slurm = "local", "slurm"
-
-
 def run(
     dataset: DatasetOption,
     plan: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-a", "--plan", help="Plan or architecture, or row of --table; repeat. Default: all, or four."),
+        typer.Option(
+            "-a",
+            "--plan",
+            help="Plan or architecture, or row of --table; repeat. Default: all, or four.",
+            autocompletion=complete_plan_or_recipe,
+        ),
     ] = None,
     fold: Annotated[
         Optional[list[int]],  # noqa: UP045
@@ -40,7 +51,11 @@ def run(
     ] = None,
     table: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--table", help="Table of plans: a file, or models, losses, optimizers, schedules, downsampling."),
+        typer.Option(
+            "--table",
+            help="Table of plans: a file, or models, losses, optimizers, schedules, downsampling.",
+            autocompletion=complete_table,
+        ),
     ] = None,
     seeds: Annotated[
         Optional[int],  # noqa: UP045
@@ -61,9 +76,7 @@ def run(
     status: Annotated[
         bool, typer.Option("--status", help="Only show which runs are where, and start nothing.")
     ] = False,
-    launcher: Annotated[
-        Launcher, typer.Option("--launcher", help="Run on this machine, or submit to Slurm.")
-    ] = Launcher.local,
+    launcher: LauncherOption = Launcher.local,
     device: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--device", help="Device for one run at a time; repeat. Default: every GPU, else the CPU."),
@@ -71,20 +84,17 @@ def run(
     retries: Annotated[
         int, typer.Option("--retries", min=0, help="Times in a row that a run may die without a new epoch.")
     ] = 2,
-    logger: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--logger", help="Report each run to this service, as autoseg_train does."),
-    ] = None,
-    partition: Annotated[Optional[str], typer.Option("--partition", help="Slurm: partition.")] = None,  # noqa: UP045
+    logger: LoggerOption = None,
+    partition: PartitionOption = None,
+    cpu_partition: CpuPartitionOption = None,
     gpus: Annotated[int, typer.Option("--gpus", min=0, help="Slurm: GPUs of each run; above 1 by torchrun.")] = 1,
-    cpus: Annotated[int, typer.Option("--cpus", min=1, help="Slurm: CPU cores of each run.")] = 8,
-    time: Annotated[
-        str,
-        typer.Option("--time", help="Slurm: time limit (60, 12:00:00, 2-00); what needs more goes on in a new job."),
-    ] = "1-00",
-    array_parallelism: Annotated[
-        int, typer.Option("--array-parallelism", min=1, help="Slurm: runs at the same time.")
-    ] = 256,
+    cpus: CpusOption = 8,
+    time: TimeOption = "1-00",
+    array_parallelism: ParallelismOption = 256,
+    parts: Annotated[
+        int,
+        typer.Option("--parts", min=0, help="Slurm: prepare the dataset in arrays of so many jobs; 0: here, at once."),
+    ] = 0,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -103,36 +113,29 @@ def run(
     campaign = open_campaign(
         find_dataset(dataset, place), place, table=table, plans=plan or (), seeds=seeds, changes=changes
     )
-    folds = fold or campaign.table.folds
+    folds, service = fold or campaign.table.folds, read_service(logger)
     if status:
         _show_status(campaign, folds)
         return
-    slurm = _slurm_options(partition, gpus, cpus, time, array_parallelism) if launcher == Launcher.slurm else None
+    slurm = None
+    if launcher == Launcher.slurm:
+        slurm = slurm_options(partition, gpus, cpus, time, array_parallelism, cpu_partition)
     devices = find_devices(device or ()) if slurm is None else []
-    keys = _prepare(campaign, folds, num_workers(workers))
+    jobs = _submit_preparation(campaign, parts, slurm) if slurm is not None and parts else []
+    keys = _foresee(campaign, folds) if jobs else _prepare(campaign, folds, num_workers(workers))
     if slurm is not None:
-        tasks = _tasks(campaign, keys, workers or cpus, gpus, logger)
-        if _submit(campaign, keys, tasks, slurm, retries):
+        tasks = _tasks(campaign, keys, workers or cpus, gpus, service)
+        if _submit(campaign, keys, tasks, slurm, retries, service, after=jobs[-1:]):
             return
     else:
-        tasks = _tasks(campaign, keys, workers or max(1, num_workers(0) // len(devices)), 1, logger)
+        tasks = _tasks(campaign, keys, workers or max(1, num_workers(0) // len(devices)), 1, service)
         _run_here(campaign, keys, tasks, devices, retries)
-    _finish(campaign, keys)
-
-
-def _slurm_options(partition: str | None, gpus: int, cpus: int, time: str, array_parallelism: int) -> "SlurmOptions":
-    from autoseg.launch.slurm import SlurmOptions, check_slurm, parse_minutes
-
-    check_slurm()
-    return SlurmOptions(
-        partition=partition, num_gpus=gpus, num_cpus=cpus, minutes=parse_minutes(time),
-        array_parallelism=array_parallelism,
-    )  # fmt: skip
+    _finish(campaign, keys, service)
 
 
 def _prepare(campaign: "Campaign", folds: Sequence[int] | None, workers: int) -> "list[RunKey]":
     """Measure, plan and preprocess what is missing; return the runs."""
-    from autoseg.launch.prepare import distinct_preprocessing, preprocess
+    from autoseg.launch.prepare import distinct_preprocessing, preprocess, with_first_stages
     from autoseg.launch.ready import choose_table_folds, make_missing_plans, measure_once
 
     dataset, place, out = campaign.dataset, campaign.workspace, console()
@@ -146,10 +149,37 @@ def _prepare(campaign: "Campaign", folds: Sequence[int] | None, workers: int) ->
     keys = campaign.keys(chosen)
     todo = campaign.unfinished(keys)
     out.print(f"{dataset.name}: {len(plans)} plans x {len(chosen)} folds, {len(todo)} of {len(keys)} runs to do")
-    needed = [one for one in plans if any(key.plan == one.name for key in todo)]
+    needed = with_first_stages([one for one in plans if any(key.plan == one.name for key in todo)], place)
     with progress_bar("preprocessing", len(dataset.cases) * len(distinct_preprocessing(needed))) as advance:
         preprocess(dataset, needed, place, num_workers=workers, on_case=advance)
     return keys
+
+
+def _submit_preparation(campaign: "Campaign", parts: int, options: "SlurmOptions") -> list[str]:
+    """Return the jobs that prepare the dataset: those in the queue, else new ones; none where all is prepared."""
+    from autoseg.launch.jobs import TableJob
+    from autoseg.launch.ready import is_prepared
+    from autoseg.launch.spread import find_preparation, submit_preparation
+
+    dataset, place = campaign.dataset, campaign.workspace
+    if queued := find_preparation(dataset, place):
+        console().print(f"{dataset.name} is being prepared already, by job {', '.join(queued)}")
+        return queued
+    if is_prepared(dataset, place, campaign.plans):
+        return []
+    words = [word for name in campaign.plans for word in ("-a", name)]
+    planning = TableJob(campaign, options.num_cpus)
+    jobs = submit_preparation(dataset, place, parts, planning, options.without_gpu(), plan_words=words)
+    tell_preparation(jobs, dataset, place)
+    return jobs
+
+
+def _foresee(campaign: "Campaign", folds: Sequence[int] | None) -> "list[RunKey]":
+    """Return the runs of a dataset that is still to be measured: the number of its folds is known before."""
+    from autoseg.launch.measuring import choose_splits
+    from autoseg.launch.ready import choose_table_folds
+
+    return campaign.keys(choose_table_folds(choose_splits(campaign.dataset, campaign.workspace), folds))
 
 
 def _tasks(campaign: "Campaign", keys: "Sequence[RunKey]", workers: int, gpus: int, logger: str | None) -> "list[Task]":
@@ -175,7 +205,13 @@ def _run_here(
 
 
 def _submit(
-    campaign: "Campaign", keys: "Sequence[RunKey]", tasks: "Sequence[Task]", options: "SlurmOptions", retries: int
+    campaign: "Campaign",
+    keys: "Sequence[RunKey]",
+    tasks: "Sequence[Task]",
+    options: "SlurmOptions",
+    retries: int,
+    logger: str | None,
+    after: Sequence[str],
 ) -> bool:
     """Submit what is neither finished nor in the queue, and the comparison after it; return whether any is to come."""
     from autoseg.launch.slurm import find_jobs, submit_comparison, submit_runs
@@ -186,9 +222,10 @@ def _submit(
     if not tasks:
         return False
     if new:
-        arrays = submit_runs(new, options, campaign.jobs_folder(), retries=retries)
+        arrays = submit_runs(new, options, campaign.jobs_folder, retries=retries, after=after)
         ids = [*arrays, *dict.fromkeys(job.split("_")[0] for job, _ in queued.values())]
-        last = submit_comparison(campaign.compare_arguments(campaign.plans), options, campaign.jobs_folder(), after=ids)
+        words = campaign.compare_arguments(campaign.plans, logger)
+        last = submit_comparison(words, options, campaign.jobs_folder, after=ids)
         out.print(f"submitted {len(new)} runs as job {', '.join(arrays)}, and the comparison after them as job {last}")
     if queued:
         out.print(f"{len(queued)} runs are in the queue already")
@@ -215,14 +252,14 @@ def _show_runs(campaign: "Campaign", keys: "Sequence[RunKey]") -> None:
     console().print(runs_table(campaign.statuses(keys), jobs))
 
 
-def _finish(campaign: "Campaign", keys: "Sequence[RunKey]") -> None:
+def _finish(campaign: "Campaign", keys: "Sequence[RunKey]", logger: str | None) -> None:
     """Print the table of runs and the comparison; end with status 1 if runs failed."""
     statuses, out = campaign.statuses(keys), console()
     out.print(runs_table(statuses, {}))
     failed = [status for status in statuses if not status.finished]
     plans = list(dict.fromkeys(status.key.plan for status in statuses if status.finished))
     if plans:
-        compared = compare.main(campaign.compare_arguments(plans))
+        compared = compare.main(campaign.compare_arguments(plans, logger))
         if compared:
             raise typer.Exit(compared)
     if failed:

@@ -1,5 +1,6 @@
 """autoseg_train: train one fold of one plan, then predict and score its validation cases."""
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -8,17 +9,35 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import DatasetOption, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import (
+    DatasetOption,
+    DeviceOption,
+    LoggerOption,
+    WorkersOption,
+    WorkspaceOption,
+    console,
+    num_workers,
+    run,
+)
+from autoseg.cli._completion import complete_plan
 from autoseg.cli._progress import TrainingDisplay, duration, progress_bar
+from autoseg.cli._speed import describe_speed, speed_table
 from autoseg.cli._tables import metrics_table
+from autoseg.cli._tracking import read_service, show_notice
 
 if TYPE_CHECKING:
     from autoseg.data.dataset import Dataset
     from autoseg.data.workspace import Workspace
     from autoseg.launch.fold import FoldRun
     from autoseg.launch.time_budget import Machine
+    from autoseg.train.ahead import AugmentDevice
+    from autoseg.train.compilation import Compile
+    from autoseg.train.tracking import Tracker
 
-PlanOption = Annotated[str, typer.Option("-a", "--plan", help="Plan: an architecture's name, or a variant's.")]
+PlanOption = Annotated[
+    str,
+    typer.Option("-a", "--plan", help="Plan: an architecture's name, or a variant's.", autocompletion=complete_plan),
+]
 
 
 class AugmentChoice(str, Enum):  # noqa: UP042 (StrEnum is Python 3.11's)
@@ -48,7 +67,7 @@ CompileOption = Annotated[
 ]
 
 TimeOption = Annotated[
-    Optional[str],  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
+    Optional[str],  # noqa: UP045
     typer.Option(
         "--time-budget",
         help="Train within a time, e.g. 30m, 6h, 1d12h: measures, and makes and trains the plan NAME_6h that fits.",
@@ -59,13 +78,22 @@ TimeOption = Annotated[
 def train(
     dataset: DatasetOption,
     plan: PlanOption,
-    fold: Annotated[int, typer.Option("-f", "--fold", help="Fold of the cross-validation, from 0.")],
+    fold: Annotated[
+        Optional[int],  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
+        typer.Option("-f", "--fold", min=0, help="Fold of the cross-validation, from 0."),
+    ] = None,
     device: DeviceOption = "auto",
     time_budget: TimeOption = None,
     augment_device: AugmentOption = AugmentChoice.auto,
     compiled: CompileOption = CompileChoice.auto,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
+    benchmark: Annotated[
+        bool,
+        typer.Option("--benchmark", help="Only measure how fast it trains and where the time goes."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --benchmark: print all figures as JSON.")] = False,
+    logger: LoggerOption = None,
 ) -> None:
     """Train one fold of one plan, resuming by itself; then predict and score its validation cases.
 
@@ -75,14 +103,28 @@ def train(
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device, open_fold
     from autoseg.launch.time_budget import Machine
+    from autoseg.launch.tracking import open_tracker
     from autoseg.plan.time_budget import parse_time
     from autoseg.train.processes import find_processes, open_processes, place_process
+    from autoseg.train.tracking import tracked
 
-    started, budget = time.monotonic(), parse_time(time_budget) if time_budget else None
+    started, budget = time.monotonic(), parse_time(time_budget) if time_budget is not None else None
     place = open_workspace(workspace)
+    if as_json and not benchmark:
+        raise typer.BadParameter("--json prints the figures of --benchmark; give both")
+    if benchmark:
+        measured = place, find_dataset(dataset, place), plan, fold or 0
+        _benchmark(
+            *measured, choose_device(device), num_workers(workers), augment_device.value, compiled.value, as_json
+        )
+        return
+    if fold is None:
+        raise typer.BadParameter("-f is missing: which fold of the cross-validation, from 0")
+    service = read_service(logger)
     found = find_dataset(dataset, place)
     chosen = place_process(choose_device(device), find_processes())
-    with open_processes(chosen) as processes:
+    with ExitStack() as joined:
+        processes = joined.enter_context(open_processes(chosen))
         machine = Machine(chosen, num_workers(workers), augment_device.value, compiled.value, processes)
         if budget is not None:
             plan = _fit(place, found, plan, fold, budget, machine, started)
@@ -90,10 +132,13 @@ def train(
         before = _spent(place, this_run, fold) if budget is not None else 0.0
         if processes.leads:
             _announce(this_run, chosen)
-        _train(this_run, machine)
-    if not processes.leads:
-        return
-    _validate(this_run, chosen, num_workers(workers))
+        tracker = open_tracker(service if processes.leads else None, this_run, show_notice)
+        with tracked(tracker):
+            _train(this_run, machine, tracker)
+            joined.close()
+            if not processes.leads:
+                return
+            _validate(this_run, chosen, num_workers(workers), tracker)
     if budget is not None:
         _tell_time(budget, before, time.monotonic() - started)
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
@@ -126,6 +171,26 @@ def _tell_time(budget: int, before: float, now: float) -> None:
     console().print(f"took {duration(before + now)} of the {duration(budget)}{earlier}{over}", soft_wrap=True)
 
 
+def _benchmark(
+    workspace: "Workspace", dataset: "Dataset", plan: str, fold: int, device: Any, workers: int,
+    augment_device: "AugmentDevice", compiled: "Compile", as_json: bool,
+) -> None:  # fmt: skip
+    from autoseg.documents import to_text
+    from autoseg.launch.benchmark import benchmark
+
+    with progress_bar("measuring, half a minute or more", None) as advance:
+        speed = benchmark(
+            workspace, dataset, plan, fold,
+            device=device, num_workers=workers, augment_device=augment_device, compiled=compiled, on_round=advance,
+        )  # fmt: skip
+    if as_json:
+        sys.stdout.write(to_text(speed))
+        return
+    out = console()
+    out.print(describe_speed(speed), markup=False, soft_wrap=True)
+    out.print(speed_table(speed))
+
+
 def _announce(this_run: "FoldRun", device: Any) -> None:
     from autoseg.plan.sides import mirroring_warnings
 
@@ -139,8 +204,9 @@ def _announce(this_run: "FoldRun", device: Any) -> None:
         console().print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
-def _train(this_run: "FoldRun", machine: "Machine") -> None:
+def _train(this_run: "FoldRun", machine: "Machine", tracker: "Tracker | None") -> None:
     from autoseg.launch.fold import train as train_networks
+    from autoseg.train.tracking import TrackedTraining
 
     processes = machine.processes
     with ExitStack() as shown:
@@ -155,17 +221,22 @@ def _train(this_run: "FoldRun", machine: "Machine") -> None:
             compiled=machine.compiled,
             processes=processes,
             on_event=display.show if display else lambda event: None,
+            loggers=(TrackedTraining(tracker),) if tracker else (),
         )
 
 
-def _validate(this_run: "FoldRun", device: Any, workers: int) -> None:
+def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker | None") -> None:
     from autoseg.launch.fold import validate
+    from autoseg.launch.tracking import tell_scores
 
     out = console()
     with progress_bar("predicting validation cases", len(this_run.fold.validation)) as advance:
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
+    tell_scores(tracker, this_run, metrics)
     out.print(metrics_table(metrics.mean, f"validation, {len(metrics.cases)} cases"))
-    out.print(f"wrote {this_run.folder}: checkpoints/, logs/, events/, validation/metrics.json", soft_wrap=True)
+    out.print(
+        f"wrote {this_run.folder}: checkpoints/, logs/, events/, progress.png, validation/metrics.json", soft_wrap=True
+    )
 
 
 def _find_unseen(this_run: "FoldRun", device: Any) -> None:

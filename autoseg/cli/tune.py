@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from autoseg.cli._command import DatasetOption, DeviceOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import (
+    DatasetOption,
+    DeviceOption,
+    LoggerOption,
+    WorkersOption,
+    WorkspaceOption,
+    console,
+    num_workers,
+    run,
+)
+from autoseg.cli._tracking import read_service, show_notice
 from autoseg.cli._trials import TrialsDisplay
 from autoseg.cli.train import PlanOption
 
@@ -86,6 +96,7 @@ def tune(
     device: DeviceOption = "auto",
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
+    logger: LoggerOption = None,
 ) -> None:
     """Search hyper-parameters around a plan by short trainings; make a plan of the best.
 
@@ -101,6 +112,7 @@ def tune(
     from autoseg.plan.plan import read_plan
 
     check_installed()
+    service = read_service(logger)
     place = open_workspace(workspace)
     found = find_dataset(dataset, place)
     base = read_plan(place.plan(found.name, plan))
@@ -115,7 +127,9 @@ def tune(
     target = name or f"{base.name}_tuned"
     check_target(place, base, target)
     search = open_search(place, found, request)
-    bench = Bench(place, found, base, search.settings, choose_device(device), num_workers(workers))
+    bench = Bench(
+        place, found, base, search.settings, choose_device(device), num_workers(workers), service, show_notice
+    )
     _search(search, bench, request, trials)
     _conclude(search, bench, target, take)
 
@@ -159,6 +173,7 @@ def _search(search: "Search", bench: "Bench", request: "SearchRequest", num_tria
 
 def _conclude(search: "Search", bench: "Bench", name: str, take: int | None) -> None:
     """Write the report and the tuned plan; print what was found, and what comes next."""
+    from autoseg.launch.tracking import tell_search
     from autoseg.tune.outcome import count_states, gather_results, pick, tell_result
     from autoseg.tune.report import write_report
 
@@ -172,6 +187,7 @@ def _conclude(search: "Search", bench: "Bench", name: str, take: int | None) -> 
     report = folder / f"tune_{search.folder.name}.html"
     write_report(search, plan, results, chosen, headline, report)
     out.print(f"wrote {report} (open it in a browser)", markup=False, soft_wrap=True)
+    tell_search(bench.service, plan, search.folder.name, chosen, headline, report, show_notice)
     if chosen is not None and (not chosen.own or take is not None):
         _write_plan(search, bench, chosen, results, name)
 

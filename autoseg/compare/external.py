@@ -186,7 +186,8 @@ def _score(runs: Runs, folder: Path, workspace: Workspace, on_case: Callable[[st
         raise WorkspaceError(
             f"{folder}: no segmentation is named like a case of {dataset.name}, e.g. {dataset.cases[0].name}"
         )
-    metrics = evaluate_folder(cases, folder, dataset.labels, tolerance_mm=_tolerance(runs), on_case=on_case)
+    options: dict[str, Any] = {"tolerance_mm": _tolerance(runs), "lesions": dataset.lesions, "on_case": on_case}
+    metrics = evaluate_folder(cases, folder, dataset.labels, **options)
     return metrics.cases
 
 

@@ -50,7 +50,7 @@ COSTS = {
     "inference_seconds": ("Inference time", "inference, seconds a case", 1.0),
     "energy_kwh": ("Energy", "energy of training, kWh a fold", 1.0),
     "parameters": ("Parameters", "parameters, millions", 1e6),
-    "memory": ("Memory", "memory in training, GB (measured, else predicted)", 1.0),
+    "memory": ("Memory", "memory in training, GB (device, else host, else predicted)", 1.0),
 }
 """Cost to its name, the title of its axis, and what its values are divided by."""
 LABEL_WIDTH, LABEL_HEIGHT = 0.25, 0.12

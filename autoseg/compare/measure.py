@@ -84,12 +84,11 @@ def documents_of(runs: Runs) -> dict[str, dict[str, Any]]:
 
 
 def cost_of(plan: PlanSummary, cost: str) -> float | None:
-    """Return one of the ``COSTS``; memory is measured, else predicted."""
-    if cost != "memory":
-        found: float | None = getattr(plan.cost, cost)
-        return found
-    measured = plan.cost.memory_measured_gb
-    return plan.cost.memory_predicted_gb if measured is None else measured
+    """Return one of the ``COSTS``; memory is the device's as measured, else the host's, else as predicted."""
+    if cost == "memory":
+        return plan.cost.memory[0]
+    found: float | None = getattr(plan.cost, cost)
+    return found
 
 
 def pareto_front(plans: Sequence[PlanSummary], cost: str) -> tuple[str, ...]:
@@ -167,7 +166,7 @@ def _cost_of_stages(runs: Runs, plan: str) -> Cost:
     }
     largest = {
         name: _combine(max, getattr(own, name), getattr(other, name, None))
-        for name in ("memory_predicted_gb", "memory_measured_gb")
+        for name in ("memory_predicted_gb", "memory_measured_gb", "memory_host_gb")
     }
     return own.model_copy(update=added | largest)
 
@@ -184,7 +183,10 @@ def _measure_cost(runs: Sequence[Run]) -> Cost:
     estimate = document.get("estimate", {})
     trained = [sum(_numbers(run.epochs, "seconds")) for run in runs if run.epochs]
     inference = list(chain.from_iterable(run.seconds.values() for run in runs))
-    peaks = list(chain.from_iterable(_numbers(run.epochs, "peak_memory_gb") for run in runs))
+    peaks, host_peaks = (
+        list(chain.from_iterable(_numbers(run.epochs, key) for run in runs))
+        for key in ("peak_memory_gb", "peak_host_memory_gb")
+    )
     epochs = list(chain.from_iterable(_numbers(run.epochs, "seconds") for run in runs))
     energies = [sum(_numbers(run.epochs, "energy_kj")) for run in runs if _tells_all(run, "energy_kj")]
     return Cost(
@@ -197,6 +199,7 @@ def _measure_cost(runs: Sequence[Run]) -> Cost:
         inference_seconds=fmean(inference) if inference else None,
         memory_predicted_gb=estimate.get("memory_gb"),
         memory_measured_gb=max(peaks, default=None),
+        memory_host_gb=max(host_peaks, default=None),
         devices=tuple(dict.fromkeys(str(run.record["device"]) for run in runs if run.record.get("device"))),
         energy_kwh=fmean(energies) / KJ_PER_KWH if energies else None,
     )

@@ -62,6 +62,9 @@ MAIN_METRICS = ("dice", "surface_dice", "hausdorff_95")
 """What tables for papers and terminals hold, and what the page shows without being asked."""
 
 
+MemoryKind = Literal["device", "host", "predicted"]
+
+
 class Cost(Document):
     """What a plan costs; None where it is not known.
 
@@ -74,6 +77,7 @@ class Cost(Document):
         epoch_seconds: median over all epochs. training_seconds: mean over the folds.
         inference_seconds: mean over the cases.
         memory_predicted_gb, memory_measured_gb: device memory in training, 10^9 bytes.
+        memory_host_gb: largest memory of the training process itself, 10^9 bytes.
         energy_kwh: of training, mean over the folds, where it was counted.
         devices: names of what it was trained on.
     """
@@ -89,6 +93,16 @@ class Cost(Document):
     memory_measured_gb: float | None
     devices: tuple[str, ...]
     energy_kwh: float | None = None
+    memory_host_gb: float | None = None
+
+    @property
+    def memory(self) -> tuple[float | None, MemoryKind]:
+        """What the training took and which memory that is: the device's, else the host's, else the plan's estimate."""
+        if self.memory_measured_gb is not None:
+            return self.memory_measured_gb, "device"
+        if self.memory_host_gb is not None:
+            return self.memory_host_gb, "host"
+        return self.memory_predicted_gb, "predicted"
 
 
 class PlanSummary(Document):

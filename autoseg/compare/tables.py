@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from autoseg.compare import words
-from autoseg.compare.measure import cost_of
 from autoseg.compare.summary import FOREGROUND, MAIN_METRICS, METRICS, PRIMARY, PlanSummary, Summary
 
 LATEX_SPECIAL = {
@@ -106,5 +105,5 @@ def _row(summary: Summary, plan: PlanSummary) -> Row:
         compared = [difference, words.format_p(found.p_holm), found.verdict]
     cost = plan.cost
     costs = [words.format_seconds(s) for s in (cost.epoch_seconds, cost.training_seconds, cost.inference_seconds)]
-    return [plan.name, str(plan.num_cases), *scores, *compared, *costs, words.format_gb(cost_of(plan, "memory")),
+    return [plan.name, str(plan.num_cases), *scores, *compared, *costs, words.format_memory(cost),
             words.format_count(cost.parameters)]  # fmt: skip

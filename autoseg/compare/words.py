@@ -1,7 +1,7 @@
 """Numbers as people read them."""
 
 from autoseg.compare.statistics import Description, Difference
-from autoseg.compare.summary import METRICS
+from autoseg.compare.summary import METRICS, Cost
 
 DASH = "–"
 MINUS = "−"
@@ -88,6 +88,12 @@ def format_more_cases(number: int | None) -> str:
 def format_gb(memory: float | None) -> str:
     """Return memory in GB."""
     return DASH if memory is None else f"{memory:.1f} GB"
+
+
+def format_memory(cost: Cost) -> str:
+    """Return what a training took, marked where it is not the memory of its device."""
+    memory, kind = cost.memory
+    return format_gb(memory) if kind == "device" or memory is None else f"{format_gb(memory)} ({kind})"
 
 
 def format_energy(kwh: float | None) -> str:

@@ -37,6 +37,7 @@ class Dataset:
         file_ending: of the raw files, such as ``.nii.gz``.
         groups: case name to the name of its group, for cases that must stay in one fold; may be empty.
         problems: what is wrong or doubtful about its files, as far as their names tell.
+        lesions: names of the regions that mark lesions, whose components are scored one by one as well.
     """
 
     name: str
@@ -47,3 +48,4 @@ class Dataset:
     file_ending: str
     groups: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    lesions: tuple[str, ...] = ()

@@ -5,10 +5,10 @@ from pathlib import Path
 from autoseg.data.cases import Case, Dataset
 from autoseg.data.dicom import is_dicom_folder
 from autoseg.data.formats import FILE_ENDINGS, without_ending
-from autoseg.data.layouts import NUMBERED_FOLDER, dataset_name, recognise
+from autoseg.data.layouts import recognise
 from autoseg.data.pairing import Files, list_images, number_channels, pair
 from autoseg.data.problems import dataset_error, make_problem
-from autoseg.data.workspace import Workspace
+from autoseg.data.workspace import NUMBERED_FOLDER, Workspace, dataset_name
 from autoseg.errors import DatasetError, nearest
 
 __all__ = ["Case", "Dataset", "find_dataset", "find_folder", "find_images", "name_dataset"]

@@ -1,6 +1,7 @@
 """``dataset.json``: what it may say, in nnU-Net's and in the Decathlon's words, and what that comes down to."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from pydantic import ConfigDict
 from autoseg.data.formats import FILE_ENDINGS
 from autoseg.data.labels import IGNORE_NAME, Labels
 from autoseg.documents import Document, parse_document, read_document
-from autoseg.errors import DatasetError, DocumentError
+from autoseg.errors import DatasetError, DocumentError, nearest
 
 FILE_NAME = "dataset.json"
+LESION_NAME = re.compile(r"lesion|tumou?r|metasta|nodule", re.IGNORECASE)
+"""Regions of such a name mark lesions where dataset.json does not say which do."""
 
 
 class CaseFiles(Document):
@@ -36,6 +39,7 @@ class Description(Document):
     dataset: dict[str, CaseFiles] | None = None
     training: list[Any] | None = None
     groups: dict[str, str] = {}
+    lesions: tuple[str, ...] | None = None
     numTraining: int | None = None  # noqa: N815  nnU-Net's name
 
 
@@ -119,6 +123,21 @@ def declared_labels(folder: Path, description: Description) -> Labels:
         return parse_document(json.dumps(content), Labels, where=where)
     except DocumentError as error:
         raise DatasetError(str(error)) from None
+
+
+def lesion_regions(folder: Path, description: Description, labels: Labels | None) -> tuple[str, ...]:
+    """Return the regions that mark lesions: those that ``lesions`` lists, else those with a name that says so.
+
+    Raises:
+        DatasetError: it lists what is no region.
+    """
+    known = () if labels is None else tuple(labels.regions)
+    if description.lesions is None:
+        return tuple(name for name in known if LESION_NAME.search(name))
+    if wrong := [name for name in description.lesions if name not in known]:
+        there = f"regions: {', '.join(known)}{nearest(wrong[0], known)}" if known else "labels declares no region"
+        raise DatasetError(f"{folder / FILE_NAME}: lesions names {wrong[0]!r}, which is no region; {there}")
+    return description.lesions
 
 
 def _region_content(

@@ -16,6 +16,7 @@ from autoseg.data.description import (
     channel_names,
     declared_labels,
     file_endings,
+    lesion_regions,
     read_description,
     training_pairs,
 )
@@ -32,9 +33,9 @@ from autoseg.data.pairing import (
     walk_files,
 )
 from autoseg.data.problems import Problem, make_problem, relative_name
+from autoseg.data.workspace import dataset_name
 from autoseg.errors import DatasetError
 
-NUMBERED_FOLDER = re.compile(r"(?:Dataset|Task)(\d+)_(.+)")
 DEPTH = 3
 """How many folders deep the files of a download are looked for."""
 
@@ -172,12 +173,6 @@ def read_declaration(folder: Path) -> tuple[tuple[str, ...], Labels, int | None]
 LAYOUTS: tuple[Layout, ...] = (decathlon, nnunet, lits, abdomenct, folders)
 
 
-def dataset_name(folder: Path) -> str:
-    """Return the folder's name without nnU-Net's ``DatasetNNN_`` or the Decathlon's ``TaskNN_``."""
-    match = NUMBERED_FOLDER.fullmatch(folder.name)
-    return match.group(2) if match else folder.name
-
-
 def _listed_cases(folder: Path, description: Description, num_channels: int) -> tuple[list[Case], list[Problem]]:
     listed = (description.dataset or {}).items()
     cases = [
@@ -230,6 +225,7 @@ def _finish(
         file_ending=ending,
         groups=description.groups,
         problems=tuple(problems),
+        lesions=lesion_regions(folder, description, labels),
     )
 
 

@@ -1,6 +1,7 @@
 """The workspace: where the five folders of the flow stand."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ NNUNET_VARIABLE = "nnUNet_raw"
 
 RESERVED_NAMES = ("fingerprint", "dataset_fingerprint", "problems", "splits")
 """Documents that stand beside the plans: no plan can be named like these."""
+
+NUMBERED_FOLDER = re.compile(r"(?:Dataset|Task)(\d+)_(.+)")
+"""How nnU-Net and the Decathlon name the folder of a dataset."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class Workspace:
         """Run folder of one fold."""
         return self.root / "results" / dataset / plan / f"fold_{fold}"
 
+    def jobs(self, dataset: str) -> Path:
+        """Folder of the own files of a cluster's jobs."""
+        return self.root / "results" / dataset / "slurm"
+
     def study(self, dataset: str, study: str) -> Path:
         """Folder of one search: its trials, and its storage unless that is elsewhere."""
         return self.root / "tune" / dataset / study
@@ -88,3 +96,9 @@ def open_workspace(option: Path | None) -> Workspace:
         raise WorkspaceError(f"{root}: no such folder (from {origin}); create it, or name another workspace with -w")
     nnunet_raw = os.environ.get(NNUNET_VARIABLE)
     return Workspace(root.resolve(), Path(nnunet_raw) if nnunet_raw else None)
+
+
+def dataset_name(folder: Path) -> str:
+    """Return the folder's name without nnU-Net's ``DatasetNNN_`` or the Decathlon's ``TaskNN_``."""
+    match = NUMBERED_FOLDER.fullmatch(folder.name)
+    return match.group(2) if match else folder.name

@@ -17,6 +17,7 @@ from autoseg.data.parallel import map_cases
 from autoseg.data.volumes import align, read_label
 from autoseg.documents import Document
 from autoseg.errors import DatasetError, nearest
+from autoseg.evaluate.boxes import class_boxes, common_box, occupied_box
 from autoseg.evaluate.lesions import describe_lesions, metric_name, score_lesions
 from autoseg.evaluate.metrics import count_overlap, surface_distances
 
@@ -132,13 +133,19 @@ def evaluate_case(
     Raises:
         VolumeError: a label value is not declared.
     """
-    classes, predicted = (labels.encode(values, name) for values, name in zip((reference, prediction), where))
+    shape, volumes = reference.shape, (reference, prediction)
+    box = common_box(map(occupied_box, volumes), shape) or tuple(slice(0, 1) for _ in shape)
+    classes, predicted = (labels.encode(values[box], name) for values, name in zip(volumes, where))
     if labels.ignore_value is not None:
         predicted[classes == IGNORED_CLASS] = IGNORED_CLASS
-    return {
-        region: _score(region, _mask(classes, members), _mask(predicted, members), spacing, scoring)
-        for region, members in zip(labels.regions, labels.membership())
-    }
+    boxes = class_boxes(classes, predicted)
+    scores = {}
+    for region, members in zip(labels.regions, labels.membership()):
+        used = [one for member in np.flatnonzero(members[: len(boxes)]) for one in boxes[member]]
+        part = common_box(used, classes.shape) or tuple(slice(0, 1) for _ in shape)
+        masks = _mask(classes[part], members), _mask(predicted[part], members)
+        scores[region] = _score(region, *masks, spacing, scoring, image_shape=shape)
+    return scores
 
 
 def evaluate_folder(
@@ -255,9 +262,16 @@ def summarize(cases: dict[str, dict[str, Values]], scoring: Scoring) -> Metrics:
 
 
 def _score(
-    region: str, reference: NDArray[np.bool_], predicted: NDArray[np.bool_], spacing: Sequence[float], scoring: Scoring
+    region: str,
+    reference: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
+    spacing: Sequence[float],
+    scoring: Scoring,
+    *,
+    image_shape: Sequence[int],
 ) -> Values:
-    surfaces, overlap = surface_distances(reference, predicted, spacing), count_overlap(reference, predicted)
+    surfaces = surface_distances(reference, predicted, spacing, image_shape=image_shape)
+    overlap = count_overlap(reference, predicted)
     voxel_ml = float(np.prod(spacing)) / 1000
     scores: Values = {
         "dice": overlap.dice,
@@ -304,7 +318,7 @@ def _with_absent_regions(cases: Mapping[str, dict[str, Values]], scoring: Scorin
     found = {region for scores in cases.values() for region in scores}
     regions = sorted(found, key=lambda region: int(region.removeprefix("label_")))
     nothing = np.zeros((1, 1, 1), dtype=bool)
-    absent = {region: _score(region, nothing, nothing, (1.0, 1.0, 1.0), scoring) for region in regions}
+    absent = {r: _score(r, nothing, nothing, (1.0, 1.0, 1.0), scoring, image_shape=nothing.shape) for r in regions}
     return {name: {region: scores.get(region, absent[region]) for region in regions} for name, scores in cases.items()}
 
 

@@ -104,11 +104,12 @@ def _largest_triangulation(polygon: NDArray[np.float64]) -> list[NDArray[np.floa
     Bent polygons can be triangulated in several ways; this one gives the original implementation's areas, all 256.
     """
 
-    def vectors(triangles: Sequence[Triangle]) -> list[NDArray[np.float64]]:
-        return [np.cross(polygon[b] - polygon[a], polygon[c] - polygon[a]) / 2 for a, b, c in triangles]
-
-    options = [vectors(triangles) for triangles in _triangulations(0, len(polygon) - 1)]
-    return max(options, key=lambda option: sum(float(np.linalg.norm(vector)) for vector in option))
+    sides = polygon[None] - polygon[:, None]
+    vectors = np.cross(sides[:, :, None], sides[:, None, :]) / 2  # of the triangle at each three of the vertices
+    areas = np.linalg.norm(vectors, axis=3).tolist()
+    options = _triangulations(0, len(polygon) - 1)
+    largest = max(options, key=lambda option: sum(areas[a][b][c] for a, b, c in option))
+    return [vectors[triangle] for triangle in largest]
 
 
 def _triangulations(first: int, last: int) -> list[list[Triangle]]:

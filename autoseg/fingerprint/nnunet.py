@@ -6,7 +6,8 @@ from pathlib import Path
 from pydantic import ConfigDict, Field
 
 from autoseg.data.description import FILE_NAME as DESCRIPTION
-from autoseg.data.layouts import dataset_name, read_declaration
+from autoseg.data.layouts import read_declaration
+from autoseg.data.workspace import dataset_name
 from autoseg.documents import Document, format_json, read_document, write_text
 from autoseg.errors import DatasetError, DocumentError
 from autoseg.fingerprint.fingerprint import SCHEMA, CaseFingerprint, ChannelIntensities, Fingerprint

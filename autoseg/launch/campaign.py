@@ -53,16 +53,18 @@ class Campaign:
             num_workers=num_workers, num_gpus=num_gpus, logger=logger,
         )  # fmt: skip
 
-    def compare_arguments(self, plans: Sequence[str]) -> list[str]:
+    def compare_arguments(self, plans: Sequence[str], logger: str | None = None) -> list[str]:
         """Return the arguments of the ``autoseg_compare`` that ends the table, for those plans that have runs."""
         baseline = baseline_of(self.table, self.changes)
         given = {"-a": plans, "--by": self.table.by, "--baseline": [baseline if baseline in plans else plans[0]]}
         words = [word for option, values in given.items() for value in values for word in (option, value)]
-        return ["-d", self.dataset.name, *words, "-w", str(self.workspace.root)]
+        told = ["--logger", logger] if logger else []
+        return ["-d", self.dataset.name, *words, "-w", str(self.workspace.root), *told]
 
+    @property
     def jobs_folder(self) -> Path:
-        """Return where a cluster's jobs keep their own files."""
-        return self.workspace.root / "results" / self.dataset.name / "slurm"
+        """Where a cluster's jobs keep their own files."""
+        return self.workspace.jobs(self.dataset.name)
 
 
 def open_campaign(

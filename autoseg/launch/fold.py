@@ -30,6 +30,7 @@ from autoseg.preprocess.store import CaseStore, preprocessing_digest, remove_sta
 from autoseg.train.ahead import AugmentDevice
 from autoseg.train.compilation import Compile
 from autoseg.train.exclusion import hold_folder
+from autoseg.train.log import Logger
 from autoseg.train.loop import train_fold
 from autoseg.train.processes import ALONE, Processes
 from autoseg.train.state import load_network, read_progress
@@ -80,12 +81,23 @@ def open_fold(workspace: Workspace, dataset: Dataset, plan_name: str, fold: int)
         WorkspaceError: planning or preprocessing is unfinished, or the dataset has changed since.
         DatasetError: there is no such fold.
     """
+    plan = read_plan_of(workspace, dataset, plan_name)
+    return open_run_of(workspace, dataset, plan, fold, workspace.fold(dataset.name, plan_name, fold))
+
+
+def read_plan_of(workspace: Workspace, dataset: Dataset, plan_name: str) -> Plan:
+    """Return a plan by its name.
+
+    Raises:
+        PlanError: there is no such plan, or its file was renamed.
+        WorkspaceError: the dataset's channels or labels have changed since.
+    """
     path = workspace.plan(dataset.name, plan_name)
     plan = read_plan(path)
     if plan.name != plan_name:
         raise PlanError(f"-a {plan_name}: {path} calls itself {plan.name!r}; the file, its 'name' and -a must agree")
     _check_plan(plan, path, dataset)
-    return open_run_of(workspace, dataset, plan, fold, workspace.fold(dataset.name, plan_name, fold))
+    return plan
 
 
 def open_run_of(workspace: Workspace, dataset: Dataset, plan: Plan, fold: int, folder: Path) -> FoldRun:
@@ -98,13 +110,23 @@ def open_run_of(workspace: Workspace, dataset: Dataset, plan: Plan, fold: int, f
     """
     splits = read_document(workspace.splits(dataset.name), Splits)
     chosen = get_fold(splits, fold)
-    store = CaseStore(workspace.preprocessed(dataset.name, preprocessing_digest(plan)))
-    _check_cases(dataset, chosen, store)
+    store = open_cases(workspace, dataset, plan, chosen)
     if plan.previous_stage is None:
         return FoldRun(dataset, plan, chosen, store, folder)
     first = open_first_stage(workspace, plan, splits, chosen, store)
     check_record(first, folder)
     return FoldRun(dataset, plan, chosen, first.store, folder, first)
+
+
+def open_cases(workspace: Workspace, dataset: Dataset, plan: Plan, fold: Fold) -> CaseStore:
+    """Return the preprocessed cases of a plan, which has all of the fold.
+
+    Raises:
+        WorkspaceError: preprocessing is unfinished, or the dataset has changed since.
+    """
+    store = CaseStore(workspace.preprocessed(dataset.name, preprocessing_digest(plan)))
+    _check_cases(dataset, fold, store)
+    return store
 
 
 def _check_plan(plan: Plan, path: Path, dataset: Dataset) -> None:
@@ -157,13 +179,14 @@ def train(
     augment_device: AugmentDevice = "auto",
     compiled: Compile = "auto",
     processes: Processes = ALONE,
+    loggers: Sequence[Logger] = (),
 ) -> None:
     """Train the fold, going on from its last checkpoint if there is one; in a cascade, after ``find_unseen``."""
     processes.lead(lambda: find_unseen(run, device=device))
     train_fold(
         run.plan, run.store, run.fold, run.folder,
         device=device, num_workers=num_workers, augment_device=augment_device, compiled=compiled, processes=processes,
-        on_event=on_event,
+        on_event=on_event, loggers=loggers,
     )  # fmt: skip
 
 
@@ -187,7 +210,10 @@ def _validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: 
     timings = predict_cases(model, run.validation_cases, target, on_case=on_case, ending=".nii.gz")
     write_text(target / "timing.json", format_json({"cases": {t.name: t.seconds for t in timings}}) + "\n")
     labels, tolerance = run.plan.dataset.label_scheme, run.plan.prediction.surface_tolerance_mm
-    metrics = evaluate_folder(run.validation_cases, target, labels, tolerance_mm=tolerance, num_workers=num_workers)
+    metrics = evaluate_folder(
+        run.validation_cases, target, labels,
+        tolerance_mm=tolerance, lesions=run.dataset.lesions, num_workers=num_workers,
+    )  # fmt: skip
     write_document(run.metrics_path, metrics)
     return metrics
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from autoseg.errors import TrainingError, WorkspaceError
 from autoseg.launch.attempt import Attempt, Task, Tries
+from autoseg.launch.campaign import Campaign
+from autoseg.launch.ready import make_missing_plans, measure_once
 from autoseg.launch.status import count_epochs, read_status
 
 SAVING_SECONDS = 100.0
@@ -82,6 +84,30 @@ class CommandJob:
         status = subprocess.run([sys.executable, *self.arguments], check=False).returncode
         if status:
             raise WorkspaceError(f"{' '.join(self.arguments)}: exit status {status}")
+
+    def checkpoint(self) -> Any:
+        """Return the same job."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class TableJob:
+    """Measuring what is not measured yet, and making a table's missing plans, as a job."""
+
+    def __init__(self, campaign: Campaign, num_workers: int) -> None:
+        """Make the job of a campaign."""
+        self.campaign, self.num_workers = campaign, num_workers
+
+    def __call__(self) -> None:
+        """Measure and plan.
+
+        Raises:
+            AutosegError: the dataset has errors, or a plan cannot be made.
+        """
+        campaign = self.campaign
+        fingerprint, _ = measure_once(campaign.dataset, campaign.workspace, num_workers=self.num_workers)
+        make_missing_plans(fingerprint, campaign.workspace, campaign.entries)
 
     def checkpoint(self) -> Any:
         """Return the same job."""

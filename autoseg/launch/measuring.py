@@ -1,7 +1,7 @@
 """Measuring a dataset: checks and fingerprint, in one go or in parts, and its folds."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from autoseg.data.dataset import Case, Dataset
@@ -15,6 +15,9 @@ from autoseg.fingerprint.fingerprint import Fingerprint, present_labels
 from autoseg.fingerprint.nnunet import read_nnunet_fingerprint, write_nnunet_fingerprint
 
 OnCase = Callable[[Case], None]
+
+Part = tuple[int, int]
+"""K and N of a part, K from 1 on: every N-th case from the K-th on."""
 
 
 def measure(
@@ -62,28 +65,32 @@ def measure(
 def measure_part(
     dataset: Dataset,
     workspace: Workspace,
-    part: int,
-    num_parts: int,
+    part: Part,
     *,
     num_workers: int,
     on_case: OnCase | None = None,
     force: bool = False,
 ) -> list[Problem]:
-    """Measure every ``num_parts``-th case from the ``part``-th (from 1) on, and keep what was found for ``measure``.
+    """Measure the cases of a part, and keep what was found for ``measure``.
 
     Parts can run anywhere at any time, several on the same case too: what one keeps is what ``measure`` would find.
 
     Returns:
         what is wrong or doubtful with these cases, as far as it shows in each by itself.
     """
-    cases = dataset.cases[part - 1 :: num_parts]
+    cases = cases_of_part(dataset, part)
     keep = workspace.measured(dataset.name)
     found = measure_cases(dataset, cases, num_workers=num_workers, on_case=on_case, keep=keep, force=force)
     return [problem for case in found for problem in case.problems]
 
 
-def parse_part(text: str, num_cases: int) -> tuple[int, int]:
-    """Return K and N of ``K/N``.
+def cases_of_part(dataset: Dataset, part: Part) -> Sequence[Case]:
+    """Return the cases of a part."""
+    return dataset.cases[part[0] - 1 :: part[1]]
+
+
+def parse_part(text: str, num_cases: int) -> Part:
+    """Return the part that ``K/N`` means.
 
     Raises:
         DatasetError: it is not of this form, or there is no such part.

@@ -9,10 +9,10 @@ import torch
 from autoseg.data.dataset import Dataset
 from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document, write_document
-from autoseg.errors import PlanError
+from autoseg.errors import PlanError, nearest
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.launch.first_stage import check_previous_stages
-from autoseg.launch.measuring import OnCase
+from autoseg.launch.measuring import OnCase, Part, cases_of_part
 from autoseg.plan.assignments import check_assignments
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.planner import make_plan
@@ -117,6 +117,7 @@ def preprocess(
     workspace: Workspace,
     *,
     num_workers: int,
+    part: Part | None = None,
     device: torch.device | None = None,
     force: bool = False,
     on_case: OnCase | None = None,
@@ -130,6 +131,7 @@ def preprocess(
         plans: of it.
         workspace: where the cases go.
         num_workers: most threads; fewer where memory is short.
+        part: whose cases alone are made; parts may run anywhere at the same time.
         device: that images are resampled on; None: the CPU.
         force: make finished cases again too.
         on_case: told each case that is done, failed or skipped.
@@ -140,6 +142,7 @@ def preprocess(
         sorted names of the cases that failed in any preprocessing.
     """
     fingerprint = read_document(workspace.fingerprint(dataset.name), Fingerprint)
+    cases = cases_of_part(dataset, part) if part else dataset.cases
     failed: set[str] = set()
     for digest, plan in distinct_preprocessing(plans).items():
         crew = choose_crew(fingerprint.cases, plan, wanted=num_workers)
@@ -148,10 +151,47 @@ def preprocess(
         failed |= set(
             preprocess_dataset(
                 dataset, plan, workspace.preprocessed(dataset.name, digest), num_workers=crew.num_workers,
-                device=device, force=force, on_case=on_case, on_error=on_error,
+                cases=cases, device=device, force=force, on_case=on_case, on_error=on_error,
             )
         )  # fmt: skip
     return sorted(failed)
+
+
+def find_made_plans(fingerprint: Fingerprint, workspace: Workspace, request: PlanRequest) -> list[Plan]:
+    """Return the plans of a request as they were made; its architectures may name any other plan too.
+
+    A recipe without a plan was skipped when the others were made.
+
+    Raises:
+        PlanError: there is none of them, or one is neither a plan nor a recipe.
+    """
+    folder, recipes = workspace.plans(fingerprint.dataset), _recipes_of(fingerprint, request)
+    names = [request.name or ""] if request.base else [_name(one, request, alone=len(recipes) == 1) for one in recipes]
+    known = plan_names(folder)
+    for name in request.architectures:
+        if name not in (*known, ALL) and not _is_recipe(name):
+            raise PlanError(
+                f"-a {name}: {folder} has no such plan{nearest(name, known)}; there are: {', '.join(known)}"
+            )
+    if not (made := [name for name in names if name in known]):
+        raise PlanError(f"{folder}: no plan {' or '.join(names)} is made yet; run the same without --only-preprocess")
+    return [read_plan(workspace.plan(fingerprint.dataset, name)) for name in made]
+
+
+def with_first_stages(plans: Sequence[Plan], workspace: Workspace) -> list[Plan]:
+    """Return the plans and, before them, the first stages of those that have one: both need their cases."""
+    own = {plan.name for plan in plans}
+    names = dict.fromkeys(plan.previous_stage for plan in plans if plan.previous_stage not in (None, *own))
+    paths = [workspace.plan(plans[0].dataset.name, str(name)) for name in names]
+    return [*(read_plan(path) for path in paths), *plans]
+
+
+def count_preprocessed(dataset: Dataset, plans: Sequence[Plan], workspace: Workspace) -> int:
+    """Return how many cases are preprocessed for all of the plans, by whomever, changed since or not."""
+    names = {case.name for case in dataset.cases}
+    for digest in distinct_preprocessing(plans):
+        names &= set(CaseStore(workspace.preprocessed(dataset.name, digest)).names())
+    return len(names)
 
 
 def preview(plan: Plan, workspace: Workspace, *, num_workers: int) -> Path:
@@ -210,10 +250,22 @@ def _recipes_of(fingerprint: Fingerprint, request: PlanRequest) -> list[str]:
     return [*defaults, *(name for name in flat if name)]
 
 
-def _derive_one(recipe: str, fingerprint: Fingerprint, request: PlanRequest, *, alone: bool) -> Plan:
+def _is_recipe(name: str) -> bool:
+    try:
+        find_recipe(name)
+    except PlanError:
+        return False
+    return True
+
+
+def _name(recipe: str, request: PlanRequest, *, alone: bool) -> str:
+    """Return the name of a recipe's plan; ``alone``: no other is asked for."""
     name = recipe.rsplit(".", 1)[-1]
-    if request.name:
-        name = request.name if alone else f"{name}_{request.name}"
+    return name if not request.name else request.name if alone else f"{name}_{request.name}"
+
+
+def _derive_one(recipe: str, fingerprint: Fingerprint, request: PlanRequest, *, alone: bool) -> Plan:
+    name = _name(recipe, request, alone=alone)
     downsample, assignments = _split_downsample(request)
     plan = make_plan(
         recipe, fingerprint, memory_gb=request.memory_gb, downsample=downsample, name=None if assignments else name

@@ -10,7 +10,7 @@ from autoseg.documents import read_document
 from autoseg.errors import PlanError, nearest
 from autoseg.fingerprint.fingerprint import Fingerprint, read_fingerprint
 from autoseg.launch.measuring import OnCase, measure
-from autoseg.launch.prepare import PlanRequest, check_results, make_plans
+from autoseg.launch.prepare import PlanRequest, check_results, count_preprocessed, make_plans, with_first_stages
 from autoseg.launch.table import Entry
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.recipe import recipe_names
@@ -28,6 +28,15 @@ def read_measured(dataset: Dataset, workspace: Workspace) -> tuple[Fingerprint, 
     if {case.name for case in fingerprint.cases} != {case.name for case in dataset.cases}:
         return None
     return fingerprint, read_document(paths[1], Splits)
+
+
+def is_prepared(dataset: Dataset, workspace: Workspace, plans: Sequence[str]) -> bool:
+    """Whether a dataset is measured, all the plans are made, and all its cases are preprocessed for them."""
+    paths = [workspace.plan(dataset.name, name) for name in plans]
+    if read_measured(dataset, workspace) is None or not all(path.is_file() for path in paths):
+        return False
+    needed = with_first_stages([read_plan(path) for path in paths], workspace)
+    return count_preprocessed(dataset, needed, workspace) == len(dataset.cases)
 
 
 def measure_once(
@@ -92,7 +101,7 @@ def _make_one(entry: Entry, fingerprint: Fingerprint, workspace: Workspace) -> P
         plans, _ = make_plans(fingerprint, workspace, request)
     except PlanError as error:
         raise PlanError(f"plan {entry.name} of the table: {error}") from None
-    return plans[0]
+    return plans[-1]  # before it stands a first stage that was missing too
 
 
 def _with_assignments(entry: Entry, workspace: Workspace, dataset: str) -> PlanRequest | None:

@@ -170,8 +170,9 @@ def _pairs(contest: Contest, device: torch.device, num_workers: int, on_case: On
         names = tuple(contest.plans[index] for index in pair)
         folder = pair_folder(contest.workspace, contest.dataset.name, names) / "validation"
         metrics = evaluate_folder(
-            contest.cases, folder, contest.labels, tolerance_mm=_tolerance(contest), num_workers=num_workers
-        )
+            contest.cases, folder, contest.labels,
+            tolerance_mm=_tolerance(contest), lesions=contest.dataset.lesions, num_workers=num_workers,
+        )  # fmt: skip
         write_document(folder / "metrics.json", metrics)
         weights = ensemble_weights(contest.workspace, contest.dataset.name, names)
         found.append(Candidate(plans=names, weights=tuple(weights), dice=mean_dice([metrics.cases]) or 0.0))

@@ -43,6 +43,7 @@ class SlurmOptions:
         minutes: time limit; a run that needs more goes on in the next one.
         array_parallelism: jobs of an array that run at the same time.
         more: further options of sbatch, name to value.
+        cpu_partition: of jobs without a GPU; None: the same.
     """
 
     partition: str | None
@@ -51,6 +52,11 @@ class SlurmOptions:
     minutes: int
     array_parallelism: int
     more: Mapping[str, str] = field(default_factory=dict)
+    cpu_partition: str | None = None
+
+    def without_gpu(self) -> "SlurmOptions":
+        """Return the options of a job that trains nothing."""
+        return replace(self, num_gpus=0, partition=self.cpu_partition or self.partition)
 
 
 class JobRecord(Document):
@@ -97,18 +103,32 @@ def submit_runs(
 def submit_comparison(arguments: Sequence[str], options: SlurmOptions, folder: Path, *, after: Sequence[str]) -> str:
     """Submit ``autoseg_compare`` as a job without a GPU that starts when the jobs ``after`` are over; return its id."""
     job = CommandJob(["-m", "autoseg.cli.compare", *arguments])
-    return submit_jobs([job], replace(options, num_gpus=0), folder, after=after, kind="afterany")[0]
+    return submit_jobs([job], options.without_gpu(), folder, after=after, kind="afterany", name="autoseg_compare")[0]
 
 
 def submit_jobs(
-    jobs: Sequence[Any], options: SlurmOptions, folder: Path, *, after: Sequence[str] = (), kind: str = "afterok"
+    jobs: Sequence[Any],
+    options: SlurmOptions,
+    folder: Path,
+    *,
+    after: Sequence[str] = (),
+    kind: Literal["afterok", "afterany"] = "afterok",
+    name: str = "autoseg",
 ) -> list[str]:
     """Submit callables as one array; return the id of each.
+
+    Args:
+        jobs: what the nodes call.
+        options: what each asks for.
+        folder: for the jobs' own files.
+        after: jobs that must be over before.
+        kind: whether these must have succeeded; where one has not, the jobs are cancelled.
+        name: that squeue shows.
 
     Raises:
         WorkspaceError: see ``submit_runs``.
     """
-    executor = _make_executor(options, folder, after, kind)
+    executor = _make_executor(options, folder, after, kind, name)
     try:
         with executor.batch():
             submitted = [executor.submit(job) for job in jobs]
@@ -185,15 +205,15 @@ def check_slurm() -> None:
         raise WorkspaceError("--launcher slurm: there is no sbatch here; run this on a login node of the cluster")
 
 
-def _make_executor(options: SlurmOptions, folder: Path, after: Sequence[str], kind: str) -> Any:
+def _make_executor(options: SlurmOptions, folder: Path, after: Sequence[str], kind: str, name: str) -> Any:
     import submitit
 
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=NO_LIMIT)
     additional: dict[str, Any] = {"requeue": True, **options.more}
     if after:
-        additional["dependency"] = f"{kind}:{':'.join(after)}"
+        additional |= {"dependency": f"{kind}:{':'.join(after)}", "kill_on_invalid_dep": "yes"}
     executor.update_parameters(
-        name="autoseg",
+        name=name,
         timeout_min=options.minutes,
         cpus_per_task=options.num_cpus,
         slurm_array_parallelism=options.array_parallelism,

@@ -1,7 +1,7 @@
 """One trial of a search: the variant is made, held against the memory, trained on the fold, and judged."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from autoseg.data.workspace import Workspace
 from autoseg.errors import TrainingError, WorkspaceError
 from autoseg.launch.fold import FoldRun, open_run_of, train, validate
 from autoseg.launch.prepare import preprocess
+from autoseg.launch.tracking import open_tracker
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.store import preprocessing_digest
-from autoseg.train.log import EpochReport
+from autoseg.train.log import EpochReport, Logger
+from autoseg.train.tracking import TrackedTraining, tracked
 from autoseg.tune.candidate import find_excess, make_candidate, shorten
 from autoseg.tune.study import Claim, Settings
 
@@ -37,6 +39,7 @@ class Bench:
     Attributes:
         plan: that is varied.
         num_workers: threads that make batches, and processes that score cases.
+        service: that is told of each trial, and ``tell``, which says what comes back.
     """
 
     workspace: Workspace
@@ -45,6 +48,8 @@ class Bench:
     settings: Settings
     device: torch.device
     num_workers: int
+    service: str | None = None
+    tell: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def run_trial(bench: Bench, claim: Claim, *, on_epoch: OnEpoch, on_event: Callab
         AutosegError: the values do not fit each other, or the training cannot go on.
         whatever ``on_epoch`` raises.
     """
+    from optuna import TrialPruned
+
     name = f"{bench.plan.name}_trial_{claim.number:04}"
     candidate = make_candidate(bench.plan, name, claim.values)
     if excess := find_excess(candidate, bench.plan):
@@ -70,8 +77,15 @@ def run_trial(bench: Bench, claim: Claim, *, on_epoch: OnEpoch, on_event: Callab
     run = _open(bench, shorten(candidate, bench.settings.epochs), claim.folder / f"fold_{bench.settings.fold}")
     for epoch, dice, _ in read_epochs(run.folder):  # those that a worker trained and could not tell any more
         _tell(on_epoch, epoch, dice)
-    _train(bench, run, on_epoch, on_event)
-    judgement = _judge(bench, run)
+    project, called = f"{bench.dataset.name}/{claim.folder.parent.name}", claim.folder.name.replace("_", " ")
+    tracker = open_tracker(bench.service, run, bench.tell, project=project, name=called)
+    with tracked(tracker, stops=(TrialPruned,)):
+        searched = {f"searched.{key}": str(value) for key, value in claim.values.items()}
+        _train(bench, run, on_epoch, on_event, (TrackedTraining(tracker, searched),) if tracker else ())
+        judgement = _judge(bench, run)
+        if tracker:
+            tracker.add_values({"trial/dice": judgement.dice, "trial/seconds": judgement.seconds})
+            tracker.attach([run.folder / "progress.png"])
     remove_checkpoints(claim.folder)
     return judgement
 
@@ -105,13 +119,15 @@ def _open(bench: Bench, candidate: Plan, folder: Path) -> FoldRun:
     return open_run_of(bench.workspace, bench.dataset, candidate, bench.settings.fold, folder)
 
 
-def _train(bench: Bench, run: FoldRun, on_epoch: OnEpoch, on_event: Callable[[Any], None]) -> None:
+def _train(
+    bench: Bench, run: FoldRun, on_epoch: OnEpoch, on_event: Callable[[Any], None], loggers: Sequence[Logger]
+) -> None:
     def watch(event: Any) -> None:
         on_event(event)
         if isinstance(event, EpochReport):
             _tell(on_epoch, event.epoch, event.mean_dice)
 
-    train(run, device=bench.device, num_workers=bench.num_workers, on_event=watch)
+    train(run, device=bench.device, num_workers=bench.num_workers, on_event=watch, loggers=loggers)
 
 
 def _tell(on_epoch: OnEpoch, epoch: int, dice: float | None) -> None:

@@ -4,29 +4,22 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from autoseg.documents import Document
+from autoseg.losses._module import DiceAnd, DiceConfig, Predicted
 from autoseg.losses._outputs import Outputs
-from autoseg.losses._overlap import dice_loss
 
 
-class Config(Document):
+class Config(DiceConfig):
     """Boundary loss (Kervadec et al., 2019) beside soft Dice and cross-entropy, without which it hardly trains.
 
     Distances are counted in voxels of the patch up to ``reach``, beyond which all is equally far: exact to there, at a
     cost of ``reach`` comparisons an axis on the device.
 
     Attributes:
-        batch_dice: whether the batch counts as one large image, which steadies the Dice of small structures.
-        smooth: added to numerator and denominator of the Dice, in voxels.
-        weight_dice: of the Dice.
         weight_ce: of the cross-entropy; a binary one of each region where these overlap.
         weight_boundary: of the boundary loss.
         reach: distance in voxels that counts as 1.
     """
 
-    batch_dice: bool = False
-    smooth: float = Field(1e-5, ge=0)
-    weight_dice: float = Field(1.0, ge=0)
     weight_ce: float = Field(1.0, ge=0)
     weight_boundary: float = Field(1.0, ge=0)
     reach: int = Field(8, ge=1, le=64)
@@ -40,20 +33,11 @@ def build(config: Config, outputs: Outputs) -> nn.Module:
     return _Boundary(config, outputs)
 
 
-class _Boundary(nn.Module):
-    def __init__(self, config: Config, outputs: Outputs) -> None:
-        super().__init__()
-        self.config = config
-        self.outputs = outputs
-
-    def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        config, outputs = self.config, self.outputs
-        log_probabilities = outputs.log_probabilities(logits)
-        probabilities = log_probabilities.exp()
-        dice = dice_loss(outputs, probabilities, classes, batch=config.batch_dice, smooth=config.smooth)
-        entropy = outputs.average_voxels(outputs.cross_entropy(logits, log_probabilities, classes), classes)
-        boundary = self._average_distance(probabilities, classes)
-        return config.weight_dice * dice + config.weight_ce * entropy + config.weight_boundary * boundary
+class _Boundary(DiceAnd[Config]):
+    def measure_rest(self, predicted: Predicted) -> torch.Tensor:
+        entropy = self.outputs.average_voxels(self.find_entropy(predicted), predicted.classes)
+        boundary = self._average_distance(predicted.probabilities, predicted.classes)
+        return self.config.weight_ce * entropy + self.config.weight_boundary * boundary
 
     def _average_distance(self, probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """Return the mean over known voxels and foreground outputs of |p - reference| times the distance, 0 to 1."""

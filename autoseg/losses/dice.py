@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import nn
 
 from autoseg.documents import Document
+from autoseg.losses._module import LossModule
 from autoseg.losses._outputs import Outputs
 from autoseg.losses._overlap import dice_loss
 
@@ -26,12 +27,7 @@ def build(config: Config, outputs: Outputs) -> nn.Module:
     return _Dice(config, outputs)
 
 
-class _Dice(nn.Module):
-    def __init__(self, config: Config, outputs: Outputs) -> None:
-        super().__init__()
-        self.config = config
-        self.outputs = outputs
-
+class _Dice(LossModule[Config]):
     def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         probabilities = self.outputs.log_probabilities(logits).exp()
         config = self.config

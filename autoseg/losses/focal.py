@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import nn
 
 from autoseg.documents import Document
+from autoseg.losses._module import LossModule
 from autoseg.losses._outputs import Outputs
 
 
@@ -23,12 +24,7 @@ def build(config: Config, outputs: Outputs) -> nn.Module:
     return _Focal(config, outputs)
 
 
-class _Focal(nn.Module):
-    def __init__(self, config: Config, outputs: Outputs) -> None:
-        super().__init__()
-        self.config = config
-        self.outputs = outputs
-
+class _Focal(LossModule[Config]):
     def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         entropy = self.outputs.cross_entropy(logits, self.outputs.log_probabilities(logits), classes)
         return self.outputs.average_voxels(focus(entropy, self.config.gamma), classes)

@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import nn
 
 from autoseg.documents import Document
+from autoseg.losses._module import LossModule
 from autoseg.losses._outputs import TINY, Outputs
 from autoseg.losses._overlap import measure_overlap
 
@@ -26,12 +27,7 @@ def build(config: Config, outputs: Outputs) -> nn.Module:
     return _GeneralizedDice(config, outputs)
 
 
-class _GeneralizedDice(nn.Module):
-    def __init__(self, config: Config, outputs: Outputs) -> None:
-        super().__init__()
-        self.config = config
-        self.outputs = outputs
-
+class _GeneralizedDice(LossModule[Config]):
     def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         probabilities = self.outputs.log_probabilities(logits).exp()
         overlap = measure_overlap(self.outputs, probabilities, classes, background=True, batch=self.config.batch_dice)

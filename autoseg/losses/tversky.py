@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import nn
 
 from autoseg.documents import Document
+from autoseg.losses._module import LossModule
 from autoseg.losses._outputs import Outputs
 from autoseg.losses._overlap import measure_overlap, tversky_index
 
@@ -30,15 +31,13 @@ def build(config: Config, outputs: Outputs) -> nn.Module:
     return _Tversky(config, outputs)
 
 
-class _Tversky(nn.Module):
-    def __init__(self, config: Config, outputs: Outputs) -> None:
-        super().__init__()
-        self.config = config
-        self.outputs = outputs
-
+class _Tversky(LossModule[Config]):
     def forward(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        config = self.config
-        probabilities = self.outputs.log_probabilities(logits).exp()
-        overlap = measure_overlap(self.outputs, probabilities, classes, background=False, batch=config.batch_dice)
-        index = tversky_index(overlap, config.alpha, config.beta, config.smooth)
-        return 1 - self.outputs.average_outputs(index)
+        return 1 - self.outputs.average_outputs(measure_index(self.config, self.outputs, logits, classes))
+
+
+def measure_index(config: Config, outputs: Outputs, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return the Tversky index of each sample and foreground class, or region: (B, R), or (1, R) of a batch Dice."""
+    probabilities = outputs.log_probabilities(logits).exp()
+    overlap = measure_overlap(outputs, probabilities, classes, background=False, batch=config.batch_dice)
+    return tversky_index(overlap, config.alpha, config.beta, config.smooth)

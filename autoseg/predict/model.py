@@ -63,14 +63,13 @@ def check_together(plans: Sequence[Plan]) -> None:
     """Refuse plans that cannot segment together.
 
     Raises:
-        PlanError: they differ in channels, labels, or the order of the axes.
+        PlanError: they differ in channels or labels.
     """
     first = plans[0]
     for other in plans[1:]:
         for what, values in (
             ("channels", (first.dataset.channels, other.dataset.channels)),
             ("labels", (first.dataset.label_scheme, other.dataset.label_scheme)),
-            ("preprocessing.transpose", (first.preprocessing.transpose, other.preprocessing.transpose)),
         ):
             if values[0] != values[1]:
                 names = f"plans {first.name} and {other.name}"

@@ -1,7 +1,7 @@
 """Preprocessing a dataset: which cases are to be made, several at a time, and what becomes of those that cannot be."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,21 +24,24 @@ def preprocess_dataset(
     folder: Path,
     *,
     num_workers: int,
+    cases: Sequence[Case] | None = None,
     device: torch.device | None = None,
     force: bool = False,
     on_case: OnCase | None = None,
     on_error: OnError | None = None,
 ) -> list[str]:
-    """Preprocess all labelled cases of a dataset into ``folder``, skipping those that are finished and unchanged.
+    """Preprocess labelled cases of a dataset into ``folder``, skipping those that are finished and unchanged.
 
     Workers are threads of this process; nothing passes through shared memory. A case that cannot be read, or for which
-    there is not enough memory, does not keep the others from being made.
+    there is not enough memory, does not keep the others from being made. Several processes may do this at the same
+    time, also with the same cases: each file is put in its place whole, and all would write the same.
 
     Args:
         dataset: the raw cases.
         plan: of it, ``preprocessing`` and the label scheme are used.
         folder: made if it is not there.
         num_workers: number of threads; each holds one case in memory.
+        cases: of the dataset, those to be made; None: all.
         device: that images are resampled on; None: the CPU.
         force: make finished cases again too.
         on_case: called in the calling thread with each case that is done, also with those skipped and failed.
@@ -70,7 +73,7 @@ def preprocess_dataset(
         if on_case:
             on_case(case)
 
-    map_cases(preprocess, dataset.cases, num_workers=num_workers, on_done=tell)
+    map_cases(preprocess, dataset.cases if cases is None else cases, num_workers=num_workers, on_done=tell)
     return sorted(failures)
 
 

@@ -10,10 +10,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from autoseg.documents import read_document
-from autoseg.errors import DocumentError
-from autoseg.train.device import RunRecord
+from autoseg.train.laps import synchronize
 from autoseg.train.loader import Batch
+from autoseg.train.record import read_record
 
 Place = Literal["device", "cpu"]
 """Batches are augmented on the device that trains, or on the CPU by the threads that read them."""
@@ -89,10 +88,8 @@ def find_place(
 
 def previous_place(run_folder: Path) -> Place | None:
     """Return where the batches of a run were augmented, or None if its record cannot be read."""
-    try:
-        return read_document(run_folder / "run.json", RunRecord).augmented_on
-    except DocumentError:
-        return None
+    record = read_record(run_folder)
+    return None if record is None else record.augmented_on
 
 
 @contextmanager
@@ -110,15 +107,10 @@ def time_iterations(batches: Iterator[Batch], step: Callable[[Batch], object], d
     """Return the mean seconds of an iteration, waiting for its batch included; infinity if batches are too few."""
     for batch in islice(batches, WARM_UP):
         step(batch)
-    _synchronize(device)
+    synchronize(device)
     started, count = time.perf_counter(), 0
     for batch in islice(batches, MEASURED):
         step(batch)
         count += 1
-    _synchronize(device)
+    synchronize(device)
     return (time.perf_counter() - started) / count if count else float("inf")
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What a training asks of the device it runs on, and the record of it."""
+"""What a training asks of the device it runs on."""
 
 import platform
 from collections.abc import Iterator
@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
-
-import autoseg
-from autoseg.documents import Document
 
 Precision = Literal["bf16", "fp16", "fp32"]
 
@@ -19,47 +15,6 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "fp32": torch.float32,
 }
-
-
-class RunRecord(Document):
-    """run.json: what a training ran on.
-
-    Attributes:
-        device: the device's name.
-        precision: what the network was computed in there.
-        parameters: number of trained weights.
-        threads: threads that torch may use on the CPU.
-        workers: threads that read data.
-        augmented_on: where batches were augmented: on the device, or on the CPU by the threads that read them.
-        versions: of python, torch and autoseg.
-    """
-
-    schema_: Literal["autoseg.run.1"] = Field(default="autoseg.run.1", alias="schema")
-    device: str
-    precision: Precision
-    parameters: int
-    threads: int
-    workers: int
-    augmented_on: Literal["device", "cpu"] = "device"
-    versions: dict[str, str]
-
-
-def make_run_record(
-    device: torch.device, precision: Precision, network: torch.nn.Module, num_workers: int
-) -> RunRecord:
-    """Describe the machine, but not whose it is: no host or user name."""
-    return RunRecord(
-        device=name_device(device),
-        precision=precision,
-        parameters=sum(weights.numel() for weights in network.parameters() if weights.requires_grad),
-        threads=torch.get_num_threads(),
-        workers=num_workers,
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "autoseg": autoseg.__version__,
-        },
-    )
 
 
 def choose_precision(wanted: Precision, device: torch.device) -> Precision:
@@ -126,11 +81,11 @@ def name_device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return _cpu_name()
+        return name_cpu()
     return device.type
 
 
-def _cpu_name() -> str:
+def name_cpu() -> str:
     """Return the processor's name; Linux tells it in /proc only."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,18 +1,28 @@
-"""What a training tells: events for whoever watches, and the files that remain.
+"""What a training tells: events for whoever watches, files that remain, and loggers that show it elsewhere.
 
-logs/train.log is for people, logs/metrics.jsonl for programs (one JSON object an epoch), events/ for TensorBoard.
+logs/train.log is for people, logs/metrics.jsonl for programs (one JSON object an epoch). These two are written before
+the next epoch begins; loggers (progress.png, TensorBoard, a tracking service) work beside the training.
 """
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Literal, Protocol
 
 from autoseg.documents import write_text
+from autoseg.plan.plan import Plan
+from autoseg.train.examples import Examples
+from autoseg.train.record import RunRecord
 
 Phase = Literal["training", "validation"]
+
+PATIENCE_SECONDS = 60.0
+"""How long the end of a training waits for a logger."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +51,10 @@ class EpochReport:
         seconds: wall time of the epoch. seconds_waiting: the part of it spent waiting for data.
         seconds_left: estimate for the epochs that remain.
         peak_memory_gb: largest device memory allocated, in 10^9 bytes; None on a CPU.
+        peak_host_memory_gb: largest memory of the process itself, in 10^9 bytes; None where it is not known.
         energy_kj: of processors and device, in kJ; None where it is not counted.
         left_out: what is to be said of steps that were not finite and not taken; empty without any.
+        examples: slices of a validation patch, always the same, in some of the epochs.
     """
 
     epoch: int
@@ -57,8 +69,10 @@ class EpochReport:
     seconds_waiting: float
     seconds_left: float
     peak_memory_gb: float | None
+    peak_host_memory_gb: float | None = None
     energy_kj: float | None = None
     left_out: str = ""
+    examples: Examples | None = None
 
 
 Event = IterationReport | EpochReport
@@ -73,6 +87,7 @@ RECORDED = (
     "seconds",
     "seconds_waiting",
     "peak_memory_gb",
+    "peak_host_memory_gb",
     "energy_kj",
 )
 
@@ -94,23 +109,63 @@ def describe_epoch(report: EpochReport) -> str:
     ]
     if report.peak_memory_gb is not None:
         parts.append(f"memory {report.peak_memory_gb:.1f} GB")
+    if report.peak_host_memory_gb is not None:
+        parts.append(f"host memory {report.peak_host_memory_gb:.1f} GB")
     if report.left_out:
         parts.append(report.left_out)
     return "  ".join(parts)
 
 
-class TrainingLog:
-    """The three writers of one run. TensorBoard is a convenience: if it fails, the log says so once and goes on."""
+@dataclass(frozen=True)
+class Beginning:
+    """What a logger is told before the first epoch.
 
-    def __init__(self, run_folder: Path, history: list[dict[str, Any]]) -> None:
-        """Open the logs so that they end with ``history``, the records up to the checkpoint that is gone on from."""
-        folder = run_folder / "logs"
+    Attributes:
+        folder: of the run.
+        record: what it runs on.
+        history: the records of the epochs that are finished already.
+    """
+
+    folder: Path
+    plan: Plan
+    record: RunRecord
+    history: Sequence[dict[str, Any]] = ()
+
+
+class Logger(Protocol):
+    """Shows a training elsewhere. Each call comes from a thread that is the logger's own, one after the other.
+
+    Whatever it raises is told once, and it is left out from then on: no logger may end a training, or hold it up.
+    """
+
+    name: str
+
+    def begin(self, beginning: Beginning) -> None:
+        """Get ready; called once, first."""
+
+    def add_epoch(self, report: EpochReport) -> None:
+        """Take an epoch."""
+
+    def rest(self) -> None:
+        """Do what is worth doing only when nothing waits to be taken."""
+
+    def end(self) -> None:
+        """Finish; called once, last, also when the training fails."""
+
+
+class TrainingLog:
+    """What one run leaves behind: logs/train.log, logs/metrics.jsonl, and what the loggers make of it."""
+
+    def __init__(self, beginning: Beginning, loggers: Sequence[Logger] = ()) -> None:
+        """Open the logs so that they end with the records up to the checkpoint that is gone on from."""
+        folder = beginning.folder / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         self._text = folder / "train.log"
         self._metrics = folder / "metrics.jsonl"
-        self._board: Any = None
-        write_text(self._metrics, "".join(_json_line(record) for record in history))
-        self._try_board(lambda: self._open_board(run_folder / "events", len(history)))
+        write_text(self._metrics, "".join(_json_line(record) for record in beginning.history))
+        self._loggers = [_Threaded(logger, self.write) for logger in loggers]
+        for logger in self._loggers:
+            logger.put(lambda one: one.begin(beginning))
 
     def write(self, line: str) -> None:
         """Add a line with the time to train.log."""
@@ -118,46 +173,58 @@ class TrainingLog:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
     def write_epoch(self, report: EpochReport) -> None:
-        """Add an epoch to all three."""
+        """Add an epoch to the files, and hand it to the loggers."""
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(_json_line(make_record(report)))
         self.write(describe_epoch(report))
-        self._try_board(lambda: self._add_scalars(report))
+        for logger in self._loggers:
+            logger.put(lambda one: one.add_epoch(report))
 
     def close(self) -> None:
-        """Finish the TensorBoard file."""
-        self._try_board(lambda: self._board and self._board.close())
-        self._board = None
+        """Let the loggers finish."""
+        for logger in self._loggers:
+            logger.close()
 
-    def _open_board(self, folder: Path, finished: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        self._board = SummaryWriter(str(folder), purge_step=finished + 1)
+class _Threaded:
+    """A logger in a thread of its own, so that the training waits for it at the end only, and not for long."""
 
-    def _add_scalars(self, report: EpochReport) -> None:
-        if self._board is None:
-            return
-        values = {
-            "loss/training": report.train_loss,
-            "loss/validation": report.validation_loss,
-            "dice/mean": report.mean_dice,
-            "learning_rate": report.learning_rate,
-            "time/seconds": report.seconds,
-            "time/seconds_waiting": report.seconds_waiting,
-            "memory_gb": report.peak_memory_gb,
-            "energy_kj": report.energy_kj,
-        } | {f"dice/{name}": value for name, value in report.validation_dice.items()}
-        for tag, value in values.items():
-            if value is not None:
-                self._board.add_scalar(tag, value, report.epoch)
-        self._board.flush()
+    def __init__(self, logger: Logger, complain: Callable[[str], None]) -> None:
+        self._logger, self._complain = logger, complain
+        self._waiting: SimpleQueue[Callable[[Logger], None] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name=f"autoseg {logger.name}", daemon=True)
+        self._thread.start()
 
-    def _try_board(self, action: Callable[[], Any]) -> None:
+    def put(self, action: Callable[[Logger], None]) -> None:
+        """Have something done as soon as what came before is."""
+        self._waiting.put(action)
+
+    def close(self) -> None:
+        """Wait until all is done, but not for one that is stuck."""
+        self._waiting.put(None)
+        self._thread.join(PATIENCE_SECONDS)
+        if self._thread.is_alive():
+            self._complain(f"{self._logger.name}: not ready after {PATIENCE_SECONDS:.0f} s; the rest is left out")
+
+    def _work(self) -> None:
+        fine = True
+        while (action := self._waiting.get()) is not None:
+            fine = fine and self._try(action)
+            if fine and self._waiting.empty():
+                fine = self._try(lambda one: one.rest())
+        if fine:
+            self._try(lambda one: one.end())
+
+    def _try(self, action: Callable[[Logger], None]) -> bool:
+        """Return whether it went well; else say why not."""
         try:
-            action()
-        except Exception as error:  # a full disk, a broken installation: nothing here may end a training
-            self._board = None
-            self.write(f"no TensorBoard events from here on: {type(error).__name__}: {' '.join(str(error).split())}")
+            action(self._logger)
+        except Exception as error:  # a full disk, a broken installation, no network: none may end a training
+            told = " ".join(str(error).split())
+            with suppress(OSError):
+                self._complain(f"no {self._logger.name} from here on: {type(error).__name__}: {told}")
+            return False
+        return True
 
 
 class NoLog:

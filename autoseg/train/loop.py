@@ -6,7 +6,7 @@ more copies this file. Torch's threads, seeds and cuDNN's flags are as before wh
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -30,21 +30,29 @@ from autoseg.train.ahead import (
     time_iterations,
 )
 from autoseg.train.compilation import Compile
-from autoseg.train.device import (
-    RunRecord,
-    cudnn_settings,
-    make_run_record,
-    peak_memory_gb,
-    reset_peak_memory,
-)
+from autoseg.train.device import cudnn_settings, peak_memory_gb, reset_peak_memory
 from autoseg.train.diagnosis import keep_batch
 from autoseg.train.energy import energy_kj, read_counters
+from autoseg.train.examples import Examples, is_due, take_examples
 from autoseg.train.exclusion import hold_folder
+from autoseg.train.host_memory import peak_host_memory_gb, reset_peak_host_memory
 from autoseg.train.interruption import catch_signals
 from autoseg.train.loader import Batch, CaseCache, open_pool
-from autoseg.train.log import EpochReport, IterationReport, NoLog, OnEvent, Phase, TrainingLog, make_record
+from autoseg.train.log import (
+    Beginning,
+    EpochReport,
+    IterationReport,
+    Logger,
+    NoLog,
+    OnEvent,
+    Phase,
+    TrainingLog,
+    make_record,
+)
 from autoseg.train.optimization import count_drops, learning_rate, set_learning_rate
 from autoseg.train.processes import ALONE, Agreement, Processes
+from autoseg.train.progress import ProgressPicture
+from autoseg.train.record import RunRecord, keep_record, make_run_record
 from autoseg.train.scores import count_voxels, pseudo_dice
 from autoseg.train.setup import Batches, Setup, make_batches, make_setup, move_batch
 from autoseg.train.shortage import explain_shortage
@@ -63,6 +71,7 @@ from autoseg.train.state import (
     update_best,
 )
 from autoseg.train.step import compute_logits, train_step
+from autoseg.train.tensorboard import TensorBoard
 from autoseg.train.wrapping import wrap_network
 
 
@@ -78,12 +87,14 @@ def train_fold(
     compiled: Compile = "auto",
     processes: Processes = ALONE,
     on_event: OnEvent = lambda event: None,
+    loggers: Sequence[Logger] = (),
 ) -> None:
     """Train one fold in ``run_folder``, from its last checkpoint if there is one; return at once if it is finished.
 
     The same seed gives the same batches and weights whatever ``num_workers`` is. On the CPU, an interrupted and
     resumed training is bit for bit an uninterrupted one with the same number of torch threads. Each of the
     ``processes`` of ``open_processes`` calls this alike; they train what one would, but for rounding and dropout.
+    ``loggers`` are told of the training besides progress.png and TensorBoard.
 
     Raises:
         TrainingError: cases are missing, the folder holds a training of another plan or one that runs at this moment,
@@ -105,19 +116,21 @@ def train_fold(
             state = make_state(plan, device, scaled=setup.precision == "fp16")
             if checkpoint is not None:
                 restore_state(state, checkpoint)
-            record = make_run_record(device, setup.precision, state.network, num_workers)
+            record = make_run_record(
+                device, setup.precision, state.network, num_workers, seed=plan.training.seed, processes=processes
+            )
             wrapped = wrap_network(state, setup, compiled)
             cache = CaseCache(store)
             before = processes.lead(lambda: previous_place(run_folder)) if state.epoch else None
             found = find_place(
-                augment_device, before, device, lambda place: _time_place(place, state, setup, fold, cache, pool)
+                augment_device, before, device, lambda place: time_place(place, state, setup, fold, cache, pool)
             )
             place, reason = processes.lead(lambda: found)
             record = record.model_copy(update={"augmented_on": place})
-            processes.lead(lambda: write_document(run_folder / "run.json", record))
             batches = make_batches(setup, state.epoch, fold, cache, pool, place=place)
-            log = TrainingLog(run_folder, state.history) if processes.leads else NoLog()
-            with closing(log), closing(batches.training), closing(batches.validation):
+            log = _open_log(Beginning(run_folder, plan, record, tuple(state.history)), loggers, processes)
+            kept = keep_record(run_folder, record, state.history, processes)
+            with kept, closing(log), closing(batches.training), closing(batches.validation):
                 _log_start(log, setup, state, record, problems, f"{reason}, {wrapped}")
                 run_epochs(state, setup, batches, run_folder, log)
 
@@ -128,6 +141,10 @@ def _hold_together(run_folder: Path, processes: Processes) -> Iterator[None]:
     with ExitStack() as held:
         processes.lead(lambda: held.enter_context(hold_folder(run_folder)))
         yield
+
+
+def _open_log(beginning: Beginning, loggers: Sequence[Logger], processes: Processes) -> TrainingLog | NoLog:
+    return TrainingLog(beginning, (ProgressPicture(), TensorBoard(), *loggers)) if processes.leads else NoLog()
 
 
 def open_run(run_folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]]:
@@ -177,6 +194,7 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Pat
     """
     started = time.perf_counter()
     reset_peak_memory(setup.device)
+    reset_peak_host_memory()
     counters = read_counters(setup.device)
     with seeded_epoch(setup.plan.training.seed, state.epoch, setup.device, setup.processes.rank):
         train_loss, left_out, waiting_to_train = run_training(state, setup, batches)
@@ -185,7 +203,7 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Pat
             logs = run_folder / "logs"
             kept = setup.processes.lead(lambda: keep_batch(batches.remake, state.epoch, left_out[0], logs))
         _check_training(train_loss, left_out, kept, state.epoch, setup)
-        validation_loss, dice, waiting_to_validate = run_validation(state, setup, batches)
+        validation_loss, dice, waiting_to_validate, examples = run_validation(state, setup, batches)
     _check_validation(validation_loss, state.epoch, setup)
     average = mean_dice(dice)
     seconds = time.perf_counter() - started
@@ -203,8 +221,10 @@ def run_epoch(state: TrainState, setup: Setup, batches: Batches, run_folder: Pat
         seconds_waiting=waiting_to_train + waiting_to_validate,
         seconds_left=_estimate_seconds_left(seconds, state, setup),
         peak_memory_gb=peak_memory_gb(setup.device),
+        peak_host_memory_gb=peak_host_memory_gb(),
         energy_kj=energy_kj(counters, read_counters(setup.device), setup.device),
         left_out=f"{len(left_out)} steps left out, the first in iteration {left_out[0] + 1}; {kept}" if kept else "",
+        examples=examples,
     )
     state.history.append(make_record(report))
     return report
@@ -238,10 +258,11 @@ def run_training(state: TrainState, setup: Setup, batches: Batches) -> tuple[flo
 @torch.no_grad()
 def run_validation(
     state: TrainState, setup: Setup, batches: Batches
-) -> tuple[float | None, dict[str, float | None], float]:
-    """Return the mean loss, the pseudo Dice of each region, and the seconds spent waiting for data."""
+) -> tuple[float | None, dict[str, float | None], float, Examples | None]:
+    """Return the mean loss, the pseudo Dice of each region, the seconds spent waiting for data, and slices if due."""
     iterations = batches.num_validation
     overlapping = setup.plan.dataset.label_scheme.overlapping
+    due, examples = setup.processes.leads and is_due(state.epoch + 1, setup.plan.training.epochs), None
     loss, waiting = torch.zeros((), device=setup.device), Stopwatch()
     network = state.predicting.eval()
     counts = torch.zeros((len(setup.membership), 3), dtype=torch.int64, device=setup.device)
@@ -251,14 +272,16 @@ def run_validation(
         logits = compute_logits(network, images, setup)
         loss += setup.loss(logits, classes)
         counts += count_voxels(logits[0], classes, setup.membership, overlapping=overlapping)
+        if due and iteration == 0:
+            examples = take_examples(images, classes, logits[0], setup.membership, overlapping=overlapping)
         _report_iteration("validation", iteration, iterations, state, setup)
     if setup.share is not None:
         counts = setup.share.add(counts)
     dice = dict(zip(setup.plan.dataset.regions, pseudo_dice(counts)))
-    return loss.item() / iterations if iterations else None, dice, waiting.seconds
+    return loss.item() / iterations if iterations else None, dice, waiting.seconds, examples
 
 
-def _time_place(
+def time_place(
     place: Place, state: TrainState, setup: Setup, fold: Fold, cache: CaseCache, pool: ThreadPoolExecutor
 ) -> float:
     """Return the seconds of an iteration with augmentation at ``place``, in steps that change nothing."""

@@ -18,6 +18,7 @@ from autoseg.train.ahead import Place, stay_ahead
 from autoseg.train.device import Precision, choose_memory_format, choose_precision
 from autoseg.train.diagnosis import Remake
 from autoseg.train.interruption import StopFlag
+from autoseg.train.laps import Lap, no_lap
 from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, name_cases, stream_batches
 from autoseg.train.log import OnEvent
 from autoseg.train.processes import ALONE, Processes
@@ -35,6 +36,7 @@ class Setup:
         stop: the flag that a signal sets.
         processes: that train together.
         share: which samples of a batch this one has; None: all.
+        lap: is told of the parts of an iteration as they are done; a training does not listen.
     """
 
     plan: Plan
@@ -48,6 +50,7 @@ class Setup:
     stop: StopFlag
     processes: Processes
     share: Share | None
+    lap: Lap = no_lap
 
 
 @dataclass(frozen=True)
@@ -155,10 +158,14 @@ def _remake(
 
 def move_batch(batch: Batch, setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
     """Bring a batch to the device, augment it there, and lay it out as the network wants it."""
+    setup.lap("waiting")
     images = batch.images.to(setup.device, non_blocking=True)
     classes = batch.classes.to(setup.device, non_blocking=True)
+    setup.lap("transfer")
     if batch.parameters is not None:
         patch_size = setup.plan.training.patch_shape
         images, classes = setup.augmentation.apply(images, classes, batch.parameters, patch_size)
     images, classes = join_previous(images, classes)
-    return images.contiguous(memory_format=setup.memory_format), classes
+    images = images.contiguous(memory_format=setup.memory_format)
+    setup.lap("augmentation")
+    return images, classes

@@ -27,13 +27,15 @@ def train_step(state: TrainState, setup: Setup, batches: Iterable[Batch], iterat
     """
     section = setup.plan.training
     state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, whose activations need the memory
+    setup.lap("optimizer")
     loss = torch.zeros((), device=setup.device)
     for number, batch in enumerate(batches, start=1):
         images, classes = move_batch(batch, setup)
         with postpone_gradients(state.training, wait=number < section.gradient_accumulation):
-            part = setup.loss(compute_logits(state.training, images, setup), classes) / section.gradient_accumulation
+            part = _compute_loss(state, setup, images, classes) / section.gradient_accumulation
             # each process has its own samples' part of the gradient, and the mean is taken of these
             _scale(part * setup.processes.count, state).backward()  # type: ignore[no-untyped-call]
+        setup.lap("backward")
         loss += part.detach()
     finite = loss.isfinite()
     if (norm := _limit_gradients(state, setup)) is not None:
@@ -41,7 +43,17 @@ def train_step(state: TrainState, setup: Setup, batches: Iterable[Batch], iterat
     _step_optimizer(state, finite, skip=section.on_nan == "skip")
     if state.averaged is not None and section.ema_decay is not None:
         average_weights(state.averaged, state.network, section.ema_decay, iteration)
+    setup.lap("optimizer")
     return StepOutcome(loss, finite)
+
+
+def _compute_loss(state: TrainState, setup: Setup, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return the loss of a batch; the logits that it does not need are released before the backward pass."""
+    logits = compute_logits(state.training, images, setup)
+    setup.lap("forward")
+    loss: torch.Tensor = setup.loss(logits, classes)
+    setup.lap("loss")
+    return loss
 
 
 def compute_logits(network: nn.Module, images: torch.Tensor, setup: Setup) -> list[torch.Tensor]:

@@ -4,6 +4,7 @@ A trial belongs to who holds the lock of its folder. One that is under way by it
 has lost its worker, and whoever comes next goes on with it.
 """
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 Score = Literal["patches", "cases"]
 JOURNAL = "journal:"
+DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary"}
+"""What is installed for a database driver that is not called like its package."""
+
+PASSWORD = re.compile(r"(?<=\w):[^:/@]+@")
 SQLITE_WAIT_SECONDS = 120
 POLL_SECONDS = 0.2
 MAX_DEATHS = 3
@@ -130,9 +135,14 @@ def _load(folder: Path, name: str, settings: Settings, storage: str | None) -> "
         kept = _open_storage(folder, storage)
         return optuna.create_study(storage=kept, study_name=name, directions=directions, load_if_exists=True)
     except Exception as error:  # each database driver has its own
+        where = f"--storage {PASSWORD.sub(':***@', storage or str(folder))}"
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            driver = error.__cause__.name
+            wanted = DRIVERS.get(driver or "", driver)
+            raise WorkspaceError(f"{where}: the driver {driver} is not installed; run pip install {wanted}") from error
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WorkspaceError(
-            f"--storage {storage or folder}: cannot be opened ({told}); allowed are a URL such as sqlite:///FILE or "
+            f"{where}: cannot be opened ({told}); allowed are a URL such as sqlite:///FILE or "
             "postgresql://USER@HOST/NAME, and journal:FILE"
         ) from error
 

@@ -1,7 +1,8 @@
-"""A Slurm of one machine, and three short trainings on it: one is killed, one requeued, one reaches its time limit.
+"""A Slurm of one machine, a dataset prepared by arrays on it, and three short trainings that wait for that: one is
+killed, one requeued, one reaches its time limit.
 
 ``python tests/benchmarks/slurm.py [PAGE]`` starts munged, slurmctld and slurmd in a temporary folder (Debian:
-``apt-get install slurm-wlm munge``), submits the trainings by ``autoseg_run --launcher slurm``, and writes what
+``apt-get install slurm-wlm munge``), submits all that by ``autoseg_run --launcher slurm --parts 2``, and writes what
 happened to PAGE, by default docs/benchmarks/slurm.md. tests/launch/test_slurm.py does the same.
 """
 
@@ -151,6 +152,7 @@ def _wait_until(holds: Callable[[], bool], seconds: float, complaint: str, log: 
 
 EPOCHS = 40
 FOLDS = (0, 1, 2)
+PARTS = 2
 TINY = (
     "training.patch_size=[16,16,16]",
     'network.config={"strides":[[1,1,1],[2,2,2]],"kernel_sizes":[[3,3,3],[3,3,3]],"features_per_stage":[4,8],'
@@ -171,12 +173,14 @@ class Trial:
         root: workspace.
         environment: in which Slurm's commands find it.
         lines: what happened, in order.
+        same: whether the arrays have left the same files as one process.
     """
 
     root: Path
     environment: dict[str, str]
     lines: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    same: bool = False
 
     def note(self, text: str) -> None:
         """Write down what happens, without the paths of this machine."""
@@ -190,11 +194,23 @@ class Trial:
         """Type the ``autoseg_run`` of the three trainings."""
         words = ["-d", "Phantom", "-w", str(self.root), "-a", "unet", "--name", "tiny"]
         words += [word for text in TINY for word in ("--set", text)] + [word for f in FOLDS for word in ("-f", str(f))]
-        words += ["--launcher", "slurm", "--partition", "short", "--gpus", "0", "--cpus", "1", "--time", "30", *more]
+        words += ["--launcher", "slurm", "--partition", "short", "--gpus", "0", "--cpus", "1", "--time", "30"]
+        words += ["--parts", str(PARTS), *more]
         options = " ".join(words[words.index("--launcher") :])
         self.note(f"$ autoseg_run -d Phantom -a unet --set ... --name tiny -f 0 -f 1 -f 2 {options}")
-        command = [sys.executable, "-m", "autoseg.cli.run", *words]
-        found = subprocess.run(command, env=self.environment, capture_output=True, encoding="utf-8", check=False)
+        return self.type("run", words)
+
+    def plan(self, dataset: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """Type an ``autoseg_plan`` that submits."""
+        options = ["--launcher", "slurm", "--partition", "short", "--cpus", "1", "--time", "30", "--parts", str(PARTS)]
+        words = ["-d", dataset, *options, *more]
+        self.note(f"$ autoseg_plan {' '.join(words)}")
+        return self.type("plan", [*words, "-w", str(self.root)])
+
+    def type(self, command: str, words: list[str]) -> subprocess.CompletedProcess[str]:
+        """Run a command of autoseg, and write down what it says."""
+        call = [sys.executable, "-m", f"autoseg.cli.{command}", *words]
+        found = subprocess.run(call, env=self.environment, capture_output=True, encoding="utf-8", check=False)
         for line in [*found.stdout.splitlines(), *found.stderr.splitlines()]:
             self.note(f"  {line}")
         return found
@@ -217,6 +233,12 @@ class Trial:
             else []
         )
 
+    def is_idle(self) -> bool:
+        """Whether the queue is empty."""
+        call = ["squeue", "--noheader"]
+        found = subprocess.run(call, env=self.environment, capture_output=True, encoding="utf-8", check=False)
+        return not found.stdout.strip()
+
     def finished(self, fold: int) -> bool:
         """Whether a run is scored."""
         return (self.folder(fold) / "validation" / "metrics.json").is_file()
@@ -226,7 +248,7 @@ class Trial:
         job: str = json.loads((self.folder(fold) / "logs" / "slurm.json").read_text(encoding="utf-8"))["job"]
         return job
 
-    def wait(self, what: str, holds: Callable[[], bool], seconds: float = 240) -> None:
+    def wait(self, what: str, holds: Callable[[], bool], seconds: float = 900) -> None:
         """Wait until something holds, and write it down."""
         _wait_until(holds, seconds, f"not seen: {what}", self.root.parent / "slurm" / "slurmctld.log")
         self.note(what)
@@ -247,8 +269,41 @@ def _command_line(process: Path) -> list[str]:
         return []
 
 
+def prepare_broken(trial: Trial) -> None:
+    """Submit the preparation of a dataset with an unreadable image, of which nothing may come but its error."""
+    folder = trial.root / "raw" / "Dataset901_Broken"
+    shutil.copytree(trial.root / "raw" / "Dataset900_Phantom", folder)
+    (folder / "imagesTr" / "phantom_003_0000.nii.gz").write_bytes(b"nonsense")
+    trial.plan("Broken", "-a", "unet")
+    trial.wait("the queue is empty: the planning has failed, and what waited for it is cancelled", trial.is_idle)
+    for path in sorted((trial.root / "plans" / "Broken").glob("*.json")):
+        trial.note(f"  {path}")
+    logs = sorted((trial.root / "results" / "Broken" / "slurm").glob("*_log.err"))
+    for text in dict.fromkeys(
+        line for log in logs for line in log.read_text().splitlines() if line.startswith("error")
+    ):
+        trial.note(f"  {text}")
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    """Return the content of all that a preparation leaves but the kept measurements, which name times of files."""
+    found = [path for name in ("plans", "preprocessed") for path in (root / name / "Phantom").rglob("*.*")]
+    return {str(path.relative_to(root)): path.read_bytes() for path in found if path.parent.name != "measured"}
+
+
+def prepare_whole(trial: Trial, root: Path) -> dict[str, bytes]:
+    """Prepare the same dataset in one process in a workspace of its own, and return its files."""
+    root.mkdir()
+    (root / "raw").symlink_to(trial.root / "raw")
+    words = ["-d", "Phantom", "-a", "unet", "--name", "unet_tiny", *(w for text in TINY for w in ("--set", text))]
+    trial.note("$ autoseg_plan -d Phantom -a unet --set ... --name unet_tiny -w OTHER, in one process")
+    call = [sys.executable, "-m", "autoseg.cli.plan", *words, "-w", str(root)]
+    subprocess.run(call, capture_output=True, check=True)
+    return files_of(root)
+
+
 def exercise(folder: Path) -> Trial:
-    """Run the three trainings below ``folder``, disturb each, and return the trial when all is finished."""
+    """Prepare the dataset and run the trainings below ``folder``, disturb each, and return the trial at the end."""
     from autoseg.data.phantom import make_phantom_dataset
 
     root, cluster = folder / "workspace", folder / "slurm"
@@ -256,7 +311,10 @@ def exercise(folder: Path) -> Trial:
     make_phantom_dataset(root / "raw" / "Dataset900_Phantom", num_cases=6, size=32, seed=1)
     with run_slurm(cluster) as environment:
         trial = Trial(root, environment)
+        prepare_broken(trial)
+        alone = prepare_whole(trial, folder / "other")
         trial.run()
+        trial.run("--status")
         trial.wait("fold 0 has trained 5 epochs", lambda: len(trial.epochs(0)) >= 5)
         number = trial.train_process(0)
         os.kill(number, signal.SIGKILL)
@@ -268,21 +326,18 @@ def exercise(folder: Path) -> Trial:
         trial.slurm("scancel", "--signal=USR2", trial.job(2))
         trial.note("  (the signal by which Slurm warns of a time limit)")
         trial.run()
-        trial.wait("all three are finished", lambda: all(map(trial.finished, FOLDS)), 600)
+        trial.wait("all three are finished", lambda: all(map(trial.finished, FOLDS)))
         report = root / "reports" / "Phantom" / "report.html"
         trial.wait("the dependent job has written the report", report.is_file)
-        trial.wait("the queue is empty", lambda: not _queue(environment))
+        trial.wait("the queue is empty", trial.is_idle)
         trial.run()
+        trial.same = files_of(root) == alone
+        trial.note(f"the {len(alone)} files of plans and cases are {'' if trial.same else 'NOT '}those of one process")
         for fold in FOLDS:
             trial.note(f"fold {fold}, what its logs/run.log says of its attempts:")
             for line in attempts(trial, fold):
                 trial.note(f"  {line}")
     return trial
-
-
-def _queue(environment: dict[str, str]) -> str:
-    command = ["squeue", "--noheader"]
-    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False).stdout.strip()
 
 
 def attempts(trial: Trial, fold: int) -> list[str]:
@@ -292,13 +347,16 @@ def attempts(trial: Trial, fold: int) -> list[str]:
 
 
 PAGE = """\
-# Three trainings on a Slurm
+# A dataset prepared by arrays, and three trainings, on a Slurm
 
 `python tests/benchmarks/slurm.py` starts {version} on one machine (slurmctld, slurmd and munged as local daemons, no
-accounting), submits three short trainings of a phantom, and disturbs each: the process of fold 0 is killed (the job
-tries again from the checkpoint), the job of fold 1 is requeued by hand, and fold 2 gets the signal by which Slurm warns
-of a time limit (its training saves, and the job puts itself back into the queue). The comparison is a job that depends
-on the others. Afterwards {whole} of {runs} runs have the epochs 1 to {epochs} once each in their `metrics.jsonl`.
+accounting). First a dataset with an unreadable image is to be prepared: the planning tells the error, and the jobs that
+wait for it are cancelled. Then one `autoseg_run --parts {parts}` submits everything at once: an array that measures, a
+planning job, an array that preprocesses, three short trainings of a phantom, and the comparison, each waiting for what
+is before it. The files of plans and cases are {same}those that one process makes. Each training is disturbed: the
+process of fold 0 is killed (the job tries again from the checkpoint), the job of fold 1 is requeued by hand, and fold 2
+gets the signal by which Slurm warns of a time limit (its training saves, and the job puts itself back into the queue).
+Afterwards {whole} of {runs} runs have the epochs 1 to {epochs} once each in their `metrics.jsonl`.
 Folder and host names are replaced; the scores of so short a training say nothing.
 
 ```
@@ -318,6 +376,7 @@ def write_page(trial: Trial, path: Path) -> None:
     path.write_text(
         PAGE.format(
             version=version.stdout.strip(), whole=whole, runs=len(FOLDS), epochs=EPOCHS,
+            parts=PARTS, same="byte by byte " if trial.same else "NOT ",
             lines="\n".join(line.rstrip() for line in trial.lines),
         )
     )  # fmt: skip

@@ -2,8 +2,11 @@
 
 import errno
 import importlib
+import inspect
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import typer
 
-COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "demo")
+from autoseg import __version__
+from autoseg.cli._command import make_app
+from autoseg.cli._completion import COMMANDS
+
 HEAVY = ("torch", "monai", "scipy", "SimpleITK", "pydantic", "numpy")
 
 
@@ -40,7 +47,23 @@ def test_help_imports_nothing_heavy(name: str) -> None:
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert "Usage:" in finished.stdout and "Example" in finished.stdout or name == "demo"
+    assert "Usage:" in finished.stdout and "Example" in finished.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_of_the_help_can_be_typed(name: str) -> None:
+    command = getattr(importlib.import_module(f"autoseg.cli.{name}"), name)
+    examples = re.findall(r"Example: (autoseg_.*)", inspect.getdoc(command) or "")
+    assert examples
+    for program, *arguments in map(shlex.split, examples):
+        assert program == f"autoseg_{name}"
+        typer.main.get_command(make_app(command)).make_context(program, arguments)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_version(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main(name, "--version") == 0
+    assert capsys.readouterr().out == f"autoseg {__version__}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

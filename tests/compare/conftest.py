@@ -57,6 +57,7 @@ def _epoch(name: str, epoch: int, epochs: int, rng: np.random.Generator) -> dict
         "seconds": round(float(seconds * rng.uniform(0.97, 1.05)), 3),
         "seconds_waiting": 0.4,
         "peak_memory_gb": memory,
+        "peak_host_memory_gb": 2 + epoch / 100,
         "energy_kj": seconds * 0.4,
     }
 

@@ -121,8 +121,26 @@ def test_costs_are_those_of_the_files(finished_results: Workspace, summary: Summ
     assert (cost.parameters, cost.epochs, cost.iterations) == (92_300_000, 100, 25_000)
     assert cost.memory_measured_gb == 7.3
     assert cost.memory_predicted_gb == pytest.approx(7.3 * 1.04)
+    assert cost.memory_host_gb == pytest.approx(max(one["peak_host_memory_gb"] for fold in records for one in fold))
     kilojoules = np.mean([sum(record["energy_kj"] for record in fold) for fold in records])
     assert cost.energy_kwh == pytest.approx(kilojoules / 3600)
+
+
+def test_memory_of_the_host_is_marked_and_stands_in_where_the_device_has_none(own_results: Workspace) -> None:
+    for fold in (0, 1):
+        for plan, gone in (("unet", ["peak_memory_gb"]), ("nnunet", ["peak_memory_gb", "peak_host_memory_gb"])):
+            log = own_results.fold("Hippocampus", plan, fold) / "logs" / "metrics.jsonl"
+            records = [json.loads(line) for line in log.open()]
+            log.write_text("".join(json.dumps({k: v for k, v in r.items() if k not in gone}) + "\n" for r in records))
+    folder = own_results.root / "report"
+    summary = write_report(load_runs(own_results, "Hippocampus"), folder)
+    predicted = summary.plan("nnunet").cost.memory_predicted_gb
+    assert summary.plan("unet").cost.memory == (3.0, "host")
+    assert summary.plan("nnunet").cost.memory == (predicted, "predicted")
+    table = (folder / "table.md").read_text()
+    page = _Page((folder / "report.html").read_text(encoding="utf-8")).text
+    for text in (table, page):
+        assert "3.0 GB (host)" in text and f"{predicted:.1f} GB (predicted)" in text
 
 
 def test_the_page_shows_the_numbers_of_the_summary(page: _Page, summary: Summary) -> None:

@@ -99,3 +99,27 @@ def test_a_single_file_is_one_case(tmp_path: Path) -> None:
     assert (case.name, case.images) == ("scan", (tmp_path / "scan_0000.nii.gz",))
     with pytest.raises(DatasetError, match="no known ending"):
         find_images(tmp_path / "notes.txt", ("CT",))
+
+
+@pytest.mark.parametrize(
+    "labels, lesions, expected",
+    [
+        ({"liver": 1, "liver_Tumor": 2, "Lesions": 3, "tumorous": 4}, None, ("liver_Tumor", "Lesions", "tumorous")),
+        ({"liver": 1, "metastases": 2, "lung nodule": 3}, None, ("metastases", "lung nodule")),
+        ({"organ": 1}, None, ()),
+        ({"liver": 1, "tumour": 2}, [], ()),
+        ({"plaque": 1, "tumour": 2}, ["plaque"], ("plaque",)),
+    ],
+)
+def test_lesions_are_what_is_listed_or_named_so(
+    make_dataset: Callable[..., Path], tmp_path: Path, labels: dict, lesions: list | None, expected: tuple
+) -> None:
+    listed = {} if lesions is None else {"lesions": lesions}
+    make_dataset(["a"], labels={"background": 0, **labels}, **listed)
+    assert find_dataset("Test", Workspace(tmp_path)).lesions == expected
+
+
+def test_lesions_that_are_no_region_are_refused(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    make_dataset(["a"], lesions=["organs"])
+    with pytest.raises(DatasetError, match=r"dataset.json: lesions names 'organs'.*regions: organ; did you mean"):
+        find_dataset("Test", Workspace(tmp_path))

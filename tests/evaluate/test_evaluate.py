@@ -79,6 +79,33 @@ def test_a_case_gets_the_metrics_of_each_mask(rng: np.random.Generator) -> None:
         assert list(scores[region]) == list(DEFINITIONS)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_around_the_masks_changes_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = Labels(
+        labels={"background": 0, "a": 2, "b": 5, "c": 9, "ignore": 200},
+        regions={"all": Region(labels=(2, 5, 9), value=2), "b": Region(labels=(5,), value=5),
+                 "c": Region(labels=(9,), value=9)},
+    )  # fmt: skip
+    reference, prediction = np.zeros((2, 9, 14, 20), dtype=np.uint8)
+    corner = [(0, 3), (3, 7), (6, 9)][seed % 3], [(0, 4), (5, 9), (10, 14)][seed % 3]
+    part = slice(*corner[0]), slice(*corner[1]), slice(8, 15)
+    for values in (reference, prediction):
+        values[part] = rng.choice([0, 2, 2, 5, 200 if values is reference else 0], values[part].shape)
+    prediction[8, 13, 19] = 9  # a single voxel in the corner, which the reference lacks
+    scores = evaluate_case(reference, prediction, labels, SPACING, Scoring(1.0, ("all", "c")))
+    counted = reference != 200
+    for region, values in (("all", (2, 5, 9)), ("b", (5,)), ("c", (9,))):
+        masks = np.isin(reference, values), np.isin(prediction, values) & counted
+        expected = metrics.surface_distances(*masks, SPACING)
+        assert scores[region]["dice"] == metrics.dice(*masks)
+        assert scores[region]["hausdorff_95"] == expected.hausdorff(95)
+        assert scores[region]["surface_dice"] == pytest.approx(expected.dice(1.0), rel=1e-12)
+        assert scores[region]["average_surface_distance"] == pytest.approx(expected.average(), rel=1e-12)
+    assert scores["c"]["hausdorff_95"] == pytest.approx(np.linalg.norm(np.array([9, 14, 20]) * SPACING))
+    assert scores["c"]["predicted_lesions"] == 1
+
+
 def test_a_region_is_the_union_of_its_labels(rng: np.random.Generator) -> None:
     labels = Labels(
         labels={"background": 0, "edema": 1, "necrosis": 2, "enhancing": 4},

@@ -124,7 +124,7 @@ def test_warnings_are_found_and_stop_nothing(make_raw: Callable[..., Path]) -> N
     assert only(found, "duplicate image").case == "c0" and "c1" in only(found, "duplicate image").found
     assert only(found, "spacing outlier").case == "c3" and "1e+03 times" in only(found, "spacing outlier").found
     assert only(found, "empty label").case == "c2"
-    assert "'lesion' occurs in 2 of 6" in only(found, "rare label").found
+    assert "'lesion' occurs in only 2 of 6" in only(found, "rare label").found
     assert only(found, "constant channel").file == "imagesTr/c4_0000.nii.gz"
     assert only(found, "other axes").file == "labelsTr/c5.nii.gz"
     ranks = [list(KINDS).index(p.kind) for p in found.problems.problems]

@@ -151,6 +151,8 @@ def test_a_fold_is_trained_predicted_and_scored(place: Workspace, dataset: Datas
     assert told == names == sorted(metrics.cases)
     assert read_document(run.metrics_path, Metrics) == metrics
     assert read_metrics(run.metrics_path).keys() == {"liver", "tumour"} | (metrics.mean.keys() - {"liver", "tumour"})
+    assert metrics.about.lesions == ("tumour",)  # its name says so
+    assert "lesion_f1_10" in metrics.mean["tumour"] and "lesion_f1_10" not in metrics.mean["liver"]
     timing = json.loads((run.folder / "validation" / "timing.json").read_text())["cases"]
     assert sorted(timing) == names and all(seconds > 0 for seconds in timing.values())
     assert {path.name for path in (run.folder / "validation").iterdir()} == {

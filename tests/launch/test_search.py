@@ -1,6 +1,7 @@
 """The search with a cheap objective in the place of trainings: samplers, pruners, workers, failures, interruptions."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,18 @@ def test_a_study_is_gone_on_with_as_it_was_begun(make_search: Make, tmp_path: Pa
         make_search(storage="sqlite:////nowhere/at/all.db")
     with pytest.raises(WorkspaceError, match="allowed are a URL"):
         make_search(storage="nonsense")
+
+
+@pytest.mark.parametrize(("driver", "package"), [("psycopg", "'psycopg[binary]'"), ("psycopg2", "psycopg2-binary")])
+def test_a_database_without_its_driver_is_refused_in_one_line(
+    make_search: Make, monkeypatch: pytest.MonkeyPatch, driver: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, driver, None)  # as where it is not installed
+    with pytest.raises(WorkspaceError) as caught:
+        make_search(storage=f"postgresql+{driver}://me:secret@localhost:5432/studies")
+    told = str(caught.value)
+    assert f"driver {driver} is not installed; run pip install {package}" in told and "\n" not in told
+    assert "postgresql" in told and "me:***@localhost:5432" in told and "secret" not in told
 
 
 def test_what_cannot_be_searched_is_refused_first() -> None:

@@ -1,6 +1,7 @@
 """Runs on a real Slurm of this machine, where Debian's slurm-wlm and munge are; and what needs none."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +30,7 @@ def script() -> ModuleType:
     return module
 
 
-def test_three_trainings_survive_what_a_cluster_does(script: ModuleType, tmp_path: Path) -> None:
+def test_arrays_prepare_and_three_trainings_survive_what_a_cluster_does(script: ModuleType, tmp_path: Path) -> None:
     trial = script.exercise(tmp_path)
     text = "\n".join(trial.lines)
     for fold in script.FOLDS:
@@ -38,6 +39,11 @@ def test_three_trainings_survive_what_a_cluster_does(script: ModuleType, tmp_pat
     assert all(len(each) == 2 and each[1] == "ended: finished" for each in endings)
     assert endings[0][0].startswith("ended: killed by SIGKILL")
     assert all(each[0].startswith("ended: stopped by SIGTERM") for each in endings[1:])
+    assert trial.same, "the arrays have left other files than one process"
+    assert re.search(r"Phantom: submitted measuring as job \d+, then planning as job \d+, then preprocessing as", text)
+    broken = trial.root / "plans" / "Broken"
+    assert [path.name for path in broken.glob("*.json")] == ["problems.json"]
+    assert not (trial.root / "preprocessed" / "Broken").exists() and "phantom_003" in text
     assert "submitted 3 runs as job" in text and "2 runs are in the queue already" in text
     assert "running on node for" in text and "0 of 3 runs to do" in text
     assert str(tmp_path) not in text

@@ -18,7 +18,9 @@ from autoseg.losses import load_loss
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.case import CaseProperties, PreprocessedCase
 from autoseg.preprocess.store import CaseStore
+from autoseg.train.log import Beginning, EpochReport
 from autoseg.train.loop import train_fold
+from autoseg.train.record import make_run_record
 
 SIZE = 32
 NAMES = tuple(f"case_{index}" for index in range(6))
@@ -163,6 +165,42 @@ def train(store: CaseStore, fold: Fold, run_folder: Path) -> Train:
 
 
 @pytest.fixture
+def report() -> Callable[..., EpochReport]:
+    """Makes the report of an epoch; keywords replace its fields."""
+    return _report
+
+
+def _report(epoch: int, **changes: Any) -> EpochReport:
+    values: dict[str, Any] = {
+        "epoch": epoch,
+        "epochs": 5,
+        "train_loss": 1.0 / epoch,
+        "validation_loss": 2.0 / epoch,
+        "validation_dice": {"Leber, größer": 0.5, "tumour": None},
+        "mean_dice": 0.5,
+        "best": True,
+        "learning_rate": 0.01,
+        "seconds": 3.0,
+        "seconds_waiting": 0.5,
+        "seconds_left": 12.0,
+        "peak_memory_gb": None,
+    }
+    return EpochReport(**(values | changes))
+
+
+@pytest.fixture
+def begin(make_plan: MakePlan) -> Callable[..., Beginning]:
+    """Makes what a logger is told first, of a run that goes on after the epochs of ``history``."""
+
+    def beginning(folder: Path, history: list[dict[str, Any]]) -> Beginning:
+        plan = make_plan(epochs=5)
+        record = make_run_record(torch.device("cpu"), "fp32", torch.nn.Linear(3, 4), 1, seed=7)
+        return Beginning(folder, plan, record, tuple(history))
+
+    return beginning
+
+
+@pytest.fixture
 def read_metrics() -> ReadMetrics:
     """Reads logs/metrics.jsonl of a run."""
     return _read_metrics
@@ -175,21 +213,21 @@ def _read_metrics(run_folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def assert_same_training() -> AssertSame:
-    """Compares two runs bit for bit: checkpoints and metrics.jsonl, all but the seconds."""
+    """Compares two runs bit for bit: checkpoints and metrics.jsonl, all but seconds and memory."""
     return _assert_same_training
 
 
 def _assert_same_training(first: Path, second: Path) -> None:
     for name in ("last.pt", "best.pt"):
         one, other = (torch.load(folder / "checkpoints" / name, weights_only=True) for folder in (first, second))
-        _assert_same(_without_seconds(one), _without_seconds(other), name)
-    _assert_same(_without_seconds(_read_metrics(first)), _without_seconds(_read_metrics(second)), "metrics.jsonl")
+        _assert_same(_as_computed(one), _as_computed(other), name)
+    _assert_same(_as_computed(_read_metrics(first)), _as_computed(_read_metrics(second)), "metrics.jsonl")
 
 
-def _without_seconds(value: Any) -> Any:
+def _as_computed(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_seconds(v) for k, v in value.items() if not str(k).startswith("seconds")}
-    return [_without_seconds(item) for item in value] if isinstance(value, list) else value
+        return {k: _as_computed(v) for k, v in value.items() if not str(k).startswith(("seconds", "peak_host"))}
+    return [_as_computed(item) for item in value] if isinstance(value, list) else value
 
 
 def _assert_same(one: Any, other: Any, where: str) -> None:

@@ -1,21 +1,16 @@
-"""What is asked of a device: the precision that it is quick in, and a record that names no one."""
+"""What is asked of a device: the precision that it is quick in, and what it is called."""
 
-import getpass
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 
-from autoseg.documents import read_document, write_document
 from autoseg.train import device as device_module
 from autoseg.train.device import (
     Precision,
-    RunRecord,
     choose_memory_format,
     choose_precision,
     cudnn_settings,
-    make_run_record,
     name_device,
     peak_memory_gb,
     reset_peak_memory,
@@ -78,18 +73,6 @@ def test_cudnn_is_repeatable_while_training_on_cuda() -> None:
 def test_a_cpu_has_no_memory_of_its_own() -> None:
     reset_peak_memory(CPU)
     assert peak_memory_gb(CPU) is None
-
-
-def test_the_record_describes_the_machine_but_not_whose_it_is(tmp_path: Path) -> None:
-    network = torch.nn.Linear(3, 4)
-    network.bias.requires_grad = False
-    record = make_run_record(CPU, "fp32", network, 5)
-    assert (record.parameters, record.workers, record.threads) == (12, 5, torch.get_num_threads())
-    assert record.versions["torch"] == torch.__version__ and sorted(record.versions) == ["autoseg", "python", "torch"]
-    write_document(tmp_path / "run.json", record)
-    assert read_document(tmp_path / "run.json", RunRecord) == record
-    values = [record.device, *record.versions.values()]
-    assert not any(name in value for value in values for name in (socket.gethostname(), getpass.getuser()))
 
 
 def test_names_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:

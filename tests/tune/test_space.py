@@ -9,12 +9,14 @@ import pytest
 from autoseg.errors import DocumentError
 from autoseg.networks import available_architectures
 from autoseg.plan.plan import Plan, read_plan
-from autoseg.tune.candidate import make_candidate
+from autoseg.plan.recipe import recipe_names
+from autoseg.tune.candidate import find_excess, make_candidate
 from autoseg.tune.defaults import default_space
 from autoseg.tune.space import Parameter, check_space, own_values, read_space, space_text
 
-PLANS = sorted((Path(__file__).resolve().parents[2] / "plans" / "Hippocampus").glob("*.json"))
-NAMES = [path.stem for path in PLANS if path.stem != "fingerprint"]
+ROOT = Path(__file__).resolve().parents[2] / "plans"
+PLANS = {path.stem: path for path in sorted((ROOT / "Hippocampus").glob("*.json")) if path.stem != "fingerprint"}
+PLANS |= {name: ROOT / "Lits" / f"{name}.json" for name in ("nnunet_lowres", "nnunet_cascade")}
 
 
 def _write(folder: Path, parameters: Any, **more: Any) -> Path:
@@ -90,15 +92,14 @@ def test_points_are_those_of_arange() -> None:
     assert not Parameter(choices=(0, 1)).holds(True)
 
 
-def test_each_architecture_has_a_plan_here() -> None:
-    assert set(available_architectures()) <= {
-        read_plan(path).network.architecture for path in PLANS if path.stem in NAMES
-    }
+def test_each_recipe_has_a_plan_here() -> None:
+    assert set(recipe_names()) == set(PLANS)
+    assert set(available_architectures()) == {read_plan(path).network.architecture for path in PLANS.values()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_default_space_holds_the_plan_itself(name: str) -> None:
-    plan = read_plan(next(path for path in PLANS if path.stem == name))
+@pytest.mark.parametrize("name", PLANS)
+def test_the_default_space_holds_the_plan_itself_and_can_be_made_at_its_ends(name: str) -> None:
+    plan = read_plan(PLANS[name])
     space = default_space(plan)
     check_space(space, plan, where="default")
     own = make_candidate(plan, plan.name, own_values(plan, space))
@@ -107,3 +108,22 @@ def test_the_default_space_holds_the_plan_itself(name: str) -> None:
     other = make_candidate(plan, "far", far)
     assert other.network != plan.network and other.training.loss != plan.training.loss
     assert ("patch_share" in far) == (other.training.patch_size != plan.training.patch_size)
+    near = {key: one.choices[1] if one.choices else one.low for key, one in space.parameters.items()}
+    small = make_candidate(plan, "near", near)
+    assert small.estimate.parameters < plan.estimate.parameters < other.estimate.parameters
+    assert find_excess(small, plan) is None
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_default_space_suits_the_kind_of_network(name: str) -> None:
+    plan = read_plan(PLANS[name])
+    parameters = default_space(plan).parameters
+    always = {"training.optimizer.name", "learning_rate_factor", "training.loss.name", "training.schedule.name"}
+    assert always | {"augmentation_strength", "features_factor"} <= set(parameters)
+    optimizers, rate = parameters["training.optimizer.name"].choices or (), parameters["learning_rate_factor"]
+    if name in ("unetr", "swin_unetr"):  # transformers diverge by plain descent, and far above their authors' rates
+        assert set(optimizers) == {"adamw", "adam"} and rate.high == 3.0 and "extra_blocks" not in parameters
+    else:
+        assert set(optimizers) == {"sgd", "adamw"} and rate.high == 10.0 and "extra_blocks" in parameters
+    assert rate.log and rate.low == pytest.approx(1 / (rate.high or 0))
+    assert not any(key.startswith(("preprocessing.", "training.batch_size")) for key in parameters)

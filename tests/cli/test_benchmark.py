@@ -1,0 +1,64 @@
+"""``autoseg_train --benchmark``: it needs no trained fold, prints where the time goes, and writes nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autoseg.cli import plan, train
+from autoseg.documents import parse_document
+from autoseg.train import benchmark
+from autoseg.train.benchmark import Speed
+
+
+@pytest.fixture(autouse=True)
+def _only_the_fewest_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "SECONDS", 0.0)
+    monkeypatch.setitem(benchmark.MATRIX, "cpu", 64)
+
+
+def _files(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def test_it_prints_the_parts_and_writes_nothing(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = _files(planned)
+    assert train.main(["--benchmark", "-d", "Phantom", "-a", "tiny", "--device", "cpu", "-w", str(planned)]) == 0
+    text = capsys.readouterr().out
+    for words in ("waiting for data", "augmentation", "forward", "backward", "optimiser", "patches/s", "% of the"):
+        assert words in text
+    assert _files(planned) == before
+
+
+def test_json_is_the_document(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--benchmark", "--json", "-d", "Phantom", "-a", "tiny", "-f", "1", "-j", "1", "--device", "cpu"]
+    assert train.main([*arguments, "-w", str(planned)]) == 0
+    text = capsys.readouterr().out
+    speed = parse_document(text, Speed, where="printed")
+    assert speed.plan == "tiny" and speed.workers == 1 and json.loads(text)["schema"] == "autoseg.speed.1"
+
+
+def test_a_second_stage_needs_no_first_one_trained(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["-d", "Phantom", "-w", str(planned)]
+    assert plan.main([*options, "--from", "tiny", "--set", "previous_stage=tiny", "--name", "second"]) == 0
+    before = _files(planned)
+    assert train.main(["--benchmark", "-a", "second", "--device", "cpu", *options]) == 0
+    assert "second on" in capsys.readouterr().out
+    assert _files(planned) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ("-f is missing",)),
+        (["--json", "-f", "0"], ("--json", "--benchmark")),
+        (["--benchmark", "-f", "9"], ("fold", "9")),
+    ],
+)
+def test_mistakes_are_one_line(
+    planned: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: tuple[str, ...]
+) -> None:
+    assert train.main([*arguments, "-d", "Phantom", "-a", "tiny", "-w", str(planned)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in words), line
+    assert not (planned / "results").exists()
