@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(str(page.relative_to(ROOT)) for page in [ROOT / "README.md", *DOCS.rglob("*.md")])
-GENERATED = ("commands.md", "plan.md", "plan.schema.json")
+GENERATED = ("commands.md", "plan.md", "plan.schema.json", "documents.md", "answers.md", "metrics.md")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,16 @@
 """The whole flow through the commands, on a small phantom."""
 
 import csv
+import io
 import json
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
 
 from autoseg.cli import compare, evaluate, plan, predict, train
+from autoseg.cli._answers import TrainAnswer
 
 BRIEF = (
     "training.patch_size=[16,32,32]", "training.batch_size=2", "training.epochs=2", "training.iterations_per_epoch=3",
@@ -28,7 +31,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> 
     settings = [word for text in BRIEF for word in ("--set", text)]
     _run(plan, *place, "-a", "unet", "-a", "nnunet", "--name", "brief", *settings)
     for name in ("unet_brief", "nnunet_brief"):
-        _run(train, *place, "-a", name, "-f", "0", "--device", "cpu")
+        with redirect_stdout(io.StringIO()) as out:
+            _run(train, *place, "-a", name, "-f", "0", "--device", "cpu", "--json")
+        (root / f"{name}.answer.json").write_text(out.getvalue())
     _run(predict, *place, "-a", "unet_brief", "-i", str(phantom_folder / "imagesTs"), "-o", str(root / "predicted"))
     _run(compare, *place, "--baseline", "unet_brief")
     return root
@@ -43,6 +48,13 @@ def test_every_promised_file_is_there(finished: Path) -> None:
     assert not list(finished.rglob(".partial*"))
     written = [p.name for p in sorted((finished / "reports" / "Phantom").iterdir())]
     assert written == ["cases.csv", "report.html", "summary.json", "table.md", "table.tex"]
+
+
+def test_training_answers_a_program(finished: Path) -> None:
+    answer = TrainAnswer.model_validate_json((finished / "unet_brief.answer.json").read_text())
+    run = finished / "results" / "Phantom" / "unet_brief" / "fold_0"
+    assert (answer.plan, answer.fold, answer.folder) == ("unet_brief", 0, str(run))
+    assert answer.mean == json.loads((run / "validation" / "metrics.json").read_text())["mean"]
 
 
 def test_one_line_of_metrics_an_epoch(finished: Path) -> None:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from autoseg.launch.select import Best, Candidate
 
 
-def choose(place: "Workspace", dataset: str, plans: Sequence[str], device: str, workers: int) -> None:
-    """Choose the best plan or pair of a dataset, and print the table and the command that uses it."""
+def choose(place: "Workspace", dataset: str, plans: Sequence[str], device: str, workers: int) -> "Best":
+    """Choose the best plan or pair of a dataset, and print the table and the command that uses it; return it."""
     from autoseg.data.dataset import find_dataset
     from autoseg.launch.fold import choose_device
     from autoseg.launch.inference import results_of
@@ -28,6 +28,7 @@ def choose(place: "Workspace", dataset: str, plans: Sequence[str], device: str, 
     out.print(f"wrote {path}, and postprocessing.json of the best plan and pair", markup=False, soft_wrap=True)
     command = f"autoseg_predict -d {best.dataset} -i IMAGES -o SEGMENTATIONS"
     out.print(f"next: {command}   (takes this choice)", soft_wrap=True)
+    return best
 
 
 def _table(best: "Best") -> Any:

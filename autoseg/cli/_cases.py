@@ -2,17 +2,39 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from autoseg.cli._command import console
+from autoseg.cli._command import answer, console
 from autoseg.cli._progress import progress_bar
 
 if TYPE_CHECKING:
+    from autoseg.cli._answers import PartAnswer
     from autoseg.data.dataset import Dataset
+    from autoseg.data.problems import Problem
     from autoseg.data.workspace import Workspace
     from autoseg.launch.measuring import Part
     from autoseg.launch.prepare import PlanRequest
     from autoseg.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made.
+
+    Attributes:
+        plans: that were made, or preprocessed for.
+        failed: cases that could not be preprocessed; None where none was to be.
+        next: the command to type now; None where others must end first.
+        skipped: what was not planned, and why.
+        others: documents beside the plans.
+    """
+
+    plans: "list[Plan]"
+    failed: list[str] | None
+    next: str | None
+    skipped: dict[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
 
 def measure_one_part(dataset: "Dataset", place: "Workspace", text: str, *, force: bool, workers: int) -> None:
@@ -27,6 +49,19 @@ def measure_one_part(dataset: "Dataset", place: "Workspace", text: str, *, force
     out.print(f"measured {total} cases: {errors} errors and {len(problems) - errors} warnings in single cases")
     out.print(f"wrote {place.measured(dataset.name)}", soft_wrap=True)
     out.print(f"next: autoseg_plan -d {dataset.name} when all {part[1]} parts are there, to merge them and plan")
+    answer(lambda: _part_answer(dataset, text, total, problems, place))
+
+
+def _part_answer(
+    dataset: "Dataset", part: str, num_cases: int, problems: "Sequence[Problem]", place: "Workspace"
+) -> "PartAnswer":
+    from autoseg.cli._answers import PartAnswer
+
+    errors, folder = sum(problem.severity == "error" for problem in problems), str(place.measured(dataset.name))
+    return PartAnswer(
+        dataset=dataset.name, part=part, num_cases=num_cases, errors=errors, warnings=len(problems) - errors,
+        written=(folder,),
+    )  # fmt: skip
 
 
 def preprocess_made(
@@ -38,12 +73,8 @@ def preprocess_made(
     device: Any,
     force: bool,
     workers: int,
-) -> "tuple[list[Plan], list[str]]":
-    """Preprocess the cases, or a part given as K/N, for plans that were made before.
-
-    Returns:
-        the plans, and the cases that failed.
-    """
+) -> Made:
+    """Preprocess the cases, or a part given as K/N, for plans that were made before."""
     from autoseg.errors import WorkspaceError
     from autoseg.launch.measuring import cases_of_part, parse_part
     from autoseg.launch.prepare import count_preprocessed, find_made_plans
@@ -63,9 +94,7 @@ def preprocess_made(
     of_part = f" of part {text}" if text else ""
     out = console()
     out.print(f"preprocessed {total - len(failed)} of {total} cases{of_part}; {there} of all {whole} are there")
-    if there == whole:
-        tell_next(dataset.name, plans, ready=True)
-    return plans, failed
+    return Made(plans, failed, tell_next(dataset.name, plans, ready=True) if there == whole else None)
 
 
 def preprocess_cases(
@@ -99,12 +128,14 @@ def preprocess_cases(
         )  # fmt: skip
 
 
-def tell_next(dataset: str, plans: "Sequence[Plan]", *, ready: bool) -> None:
-    """Print the command that comes next; ``ready``: all cases are preprocessed."""
+def tell_next(dataset: str, plans: "Sequence[Plan]", *, ready: bool) -> str:
+    """Print and return the command that comes next; ``ready``: all cases are preprocessed."""
     first = plans[0].previous_stage
     train = f"autoseg_train -d {dataset} -a {first or plans[0].name} -f 0"
-    later = f"   (and its other folds; then {plans[0].name})" if first else ""
-    console().print(f"next: {train + later if ready else f'autoseg_plan -d {dataset}'}", soft_wrap=True)
+    later = f"   (and its other folds; then {plans[0].name})" if first and ready else ""
+    following = train if ready else f"autoseg_plan -d {dataset}"
+    console().print(f"next: {following}{later}", soft_wrap=True)
+    return following
 
 
 def _size(num_bytes: int) -> str:

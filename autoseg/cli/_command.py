@@ -7,17 +7,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextvars import ContextVar
 from enum import Enum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional, TextIO
 
 import typer
 from typer.exceptions import TyperException
 
 from autoseg import __version__
 from autoseg.cli._completion import complete_dataset, install_completion, prepare_completion
+
+if TYPE_CHECKING:
+    from autoseg.documents import Document
 
 SOME_FAILED = 1
 """Some cases could not be worked on; the others are done."""
@@ -73,18 +77,23 @@ COMMON_OPTIONS = {
 }
 """What every command has besides its own options."""
 
+JSON_OPTION = typer.Option("--json", help="Print the result as JSON alone, and all that is for people elsewhere.")
 
-def run(command: Callable[..., None], arguments: Sequence[str] | None = None) -> int:
+_program: ContextVar[TextIO | None] = ContextVar("_program", default=None)
+"""Where the answer goes if a program asked for it with ``--json``."""
+
+
+def run(command: Callable[..., None], arguments: Sequence[str] | None = None, *, answers: bool = False) -> int:
     """Parse ``arguments`` (default: the command line), call ``command``, and return the exit status.
 
     0 is success; 2 a mistake of the user's, told in one line on standard error; 130 an interruption. A bug keeps its
-    traceback.
+    traceback. With ``answers`` the command has the option ``--json``, and calls ``answer``.
     """
     from autoseg.errors import AutosegError
 
     program = f"autoseg_{command.__name__}"
     prepare_completion(program)
-    app = make_app(command)
+    app = make_app(command, answers=answers)
     try:
         with _sigterm_interrupts():
             given = list(arguments) if arguments is not None else None
@@ -102,11 +111,20 @@ def run(command: Callable[..., None], arguments: Sequence[str] | None = None) ->
     return int(status or 0)  # typer returns the status of typer.Exit
 
 
-def make_app(command: Callable[..., None]) -> typer.Typer:
+def make_app(command: Callable[..., None], *, answers: bool = False) -> typer.Typer:
     """Return what parses the options of a command and calls it."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(_tell_interruption(command))
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(_wrap(command, answers))
     return app
+
+
+def answer(document: "Callable[[], Document]") -> None:
+    """Print, if a program asked, what the function returns; it is not called otherwise."""
+    if (program := _program.get()) is not None:
+        from autoseg.documents import to_text
+
+        program.write(to_text(document()))
+        program.flush()
 
 
 def num_workers(option: int) -> int:
@@ -127,30 +145,42 @@ def _refuse(message: str) -> int:
     return USER_ERROR
 
 
-def _tell_interruption(command: Callable[..., None]) -> Callable[..., None]:
-    """Return ``command`` with Ctrl-C and SIGTERM told in one line; typer itself would end without a word."""
+def _wrap(command: Callable[..., None], answers: bool) -> Callable[..., None]:
+    """Return ``command`` with the common options, and with Ctrl-C and SIGTERM told in one line.
+
+    Typer itself would end without a word.
+    """
+    common = COMMON_OPTIONS | ({"json": JSON_OPTION} if answers else {})
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
+        own = {name: value for name, value in options.items() if name not in common}
         try:
-            command(*arguments, **{name: value for name, value in options.items() if name not in COMMON_OPTIONS})
+            with _answering(options.get("json", False)):
+                command(*arguments, **own)
         except KeyboardInterrupt as interruption:
             told = " ".join(str(interruption).split()) or "interrupted; the same command goes on from there"
             sys.stderr.write(f"{told}\n")
             raise typer.Exit(INTERRUPTED) from None
 
-    wrapped.__signature__ = _with_common_options(command)  # type: ignore[attr-defined]
+    own = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])
+        for name, option in common.items()
+    ]
+    wrapped.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
     return wrapped
 
 
-def _with_common_options(command: Callable[..., None]) -> inspect.Signature:
-    """Return what typer reads the options from: those of the command and the common ones."""
-    own = inspect.signature(command, eval_str=True)
-    common = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])
-        for name, option in COMMON_OPTIONS.items()
-    ]
-    return own.replace(parameters=[*own.parameters.values(), *common])
+@contextmanager
+def _answering(asked: bool) -> Iterator[None]:
+    """Let ``answer`` write to standard output, and everything else to standard error, where a program asked."""
+    before = _program.set(sys.stdout if asked else None)
+    try:
+        with redirect_stdout(sys.stderr) if asked else nullcontext():
+            yield
+    finally:
+        _program.reset(before)
 
 
 @contextmanager

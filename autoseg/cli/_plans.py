@@ -1,11 +1,14 @@
 """What commands read and print of plans: budgets, plans side by side, the story of one, the difference of two."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoseg.cli._command import answer, console
 from autoseg.cli._progress import duration
 
 if TYPE_CHECKING:
+    from autoseg.cli._answers import DifferenceAnswer, StoryAnswer
     from autoseg.fingerprint.fingerprint import Fingerprint
     from autoseg.plan.plan import Plan
 
@@ -48,6 +51,44 @@ def plans_table(plans: "Sequence[Plan]", fingerprint: "Fingerprint") -> Any:
     for plan in plans:
         table.add_row(plan.name, *summarise(plan, fingerprint).values(), f"> {duration(epoch_seconds(plan, rate))}")
     return table
+
+
+def tell_story(name: str, dataset: str | None, workspace: Path | None) -> None:
+    """Print how a plan came about."""
+    from autoseg.data.workspace import open_workspace
+    from autoseg.launch.lookup import find_plan
+    from autoseg.plan.story import tell
+
+    plan = find_plan(name, open_workspace(workspace), dataset)
+    console().print(story_text(plan), markup=False)
+
+    def told() -> "StoryAnswer":
+        from autoseg.cli._answers import Reason, StoryAnswer
+
+        fields = tuple(Reason(field=field, value=value, reason=reason) for field, value, reason in tell(plan))
+        return StoryAnswer(dataset=plan.dataset.name, plan=plan.name, fields=fields)
+
+    answer(told)
+
+
+def tell_difference(names: tuple[str, str], dataset: str | None, workspace: Path | None) -> None:
+    """Print what differs between two plans."""
+    from autoseg.data.workspace import open_workspace
+    from autoseg.launch.lookup import find_plan
+    from autoseg.plan.story import differences
+
+    place = open_workspace(workspace)
+    first, second = (find_plan(name, place, dataset) for name in names)
+    console().print(difference_table(first, second))
+
+    def told() -> "DifferenceAnswer":
+        from autoseg.cli._answers import DifferenceAnswer, FieldDifference
+
+        rows = differences(first, second)
+        fields = tuple(FieldDifference(field=field, first=one, second=other) for field, one, other in rows)
+        return DifferenceAnswer(plans=(first.name, second.name), fields=fields)
+
+    answer(told)
 
 
 def story_text(plan: "Plan") -> str:

@@ -112,7 +112,7 @@ def _plans_table(summary: "Summary", first: str, titles: Sequence[str], rows: Ma
     }
     known = {title: column for title, column in known.items() if set(column.values()) != {words.DASH}}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, no_wrap=True, min_width=max(len(name) for name in rows))
+    table.add_column(first, no_wrap=True, min_width=max(map(len, rows), default=0))
     for title in (*titles, *known):
         table.add_column(title, justify="right", min_width=min(len(title), 7))
     for name, row in rows.items():

@@ -8,16 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from autoseg.cli._best import choose
-from autoseg.cli._command import DeviceOption, LoggerOption, WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import (
+    DeviceOption,
+    LoggerOption,
+    WorkersOption,
+    WorkspaceOption,
+    answer,
+    console,
+    num_workers,
+    run,
+)
 from autoseg.cli._completion import complete_dataset, complete_plan
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import comparison_table, group_table
 from autoseg.cli._tracking import read_service, show_notice
 
 if TYPE_CHECKING:
+    from autoseg.cli._answers import CompareAnswer
+    from autoseg.compare.overview import Overview
     from autoseg.compare.runs import Runs
     from autoseg.compare.summary import Summary
     from autoseg.data.workspace import Workspace
+    from autoseg.launch.select import Best
 
 NOT_BETTER = 1
 PORT = 8000
@@ -90,11 +102,10 @@ def compare(
     summaries = [_report(runs, place, against, by or [], images) for runs in found]
     if service:
         _tell(service, summaries, place)
-    if best:
-        for runs in found:
-            choose(place, runs.dataset, plan or (), device, num_workers(workers))
-    if len(summaries) > 1:
-        _report_together(summaries, place)
+    workers = num_workers(workers)
+    chosen = {one.dataset: choose(place, one.dataset, plan or (), device, workers) for one in found if best}
+    overview = _report_together(summaries, place) if len(summaries) > 1 else None
+    answer(lambda: _answer(place, summaries, overview, chosen))
     if serve:
         _serve(place, port)
     if better_than:
@@ -131,7 +142,7 @@ def _tell(service: str, summaries: "Sequence[Summary]", place: "Workspace") -> N
         tell_comparison(service, summary, place.report(summary.dataset), show_notice)
 
 
-def _report_together(summaries: "Sequence[Summary]", place: "Workspace") -> None:
+def _report_together(summaries: "Sequence[Summary]", place: "Workspace") -> "Overview":
     """Write and print what several datasets say together."""
     from autoseg.compare.overview import compare_over_datasets
     from autoseg.compare.report import write_overview
@@ -140,6 +151,20 @@ def _report_together(summaries: "Sequence[Summary]", place: "Workspace") -> None
     path = write_overview(overview, place.root / "reports")
     out.print(f"{overview.headline}. {' '.join(overview.sentences)}", markup=False, soft_wrap=True)
     out.print(f"wrote {path}, datasets.json", markup=False, soft_wrap=True)
+    return overview
+
+
+def _answer(
+    place: "Workspace", summaries: "Sequence[Summary]", overview: "Overview | None", best: "dict[str, Best]"
+) -> "CompareAnswer":
+    from autoseg.cli._answers import CompareAnswer
+
+    return CompareAnswer(
+        reports={one.dataset: str(place.report(one.dataset) / "report.html") for one in summaries},
+        summaries={one.dataset: one for one in summaries},
+        overview=overview,
+        best=best,
+    )
 
 
 def _choose_baseline(baseline: str | None, better_than: str | None) -> str:
@@ -229,7 +254,7 @@ def _require_better(summaries: "Sequence[Summary]", plan: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``autoseg_compare`` and return its exit status."""
-    return run(compare, arguments)
+    return run(compare, arguments, answers=True)
 
 
 if __name__ == "__main__":

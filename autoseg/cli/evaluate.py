@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import WorkersOption, WorkspaceOption, console, num_workers, run
+from autoseg.cli._command import WorkersOption, WorkspaceOption, answer, console, num_workers, run
 from autoseg.cli._completion import complete_dataset
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import metrics_table
+
+if TYPE_CHECKING:
+    from autoseg.cli._answers import EvaluateAnswer
+    from autoseg.evaluate.evaluate import Metrics
 
 
 def evaluate(
@@ -63,11 +67,19 @@ def evaluate(
     out.print(metrics_table(metrics.mean, f"mean of {len(metrics.cases)} cases"))
     out.print(f"wrote {path}", soft_wrap=True)
     out.print("next: autoseg_compare   (the report of all trained plans)")
+    answer(lambda: _answer(path, metrics))
+
+
+def _answer(path: Path, metrics: "Metrics") -> "EvaluateAnswer":
+    from autoseg.cli._answers import EvaluateAnswer
+
+    undefined, mean = metrics.undefined, metrics.mean
+    return EvaluateAnswer(path=str(path), num_cases=len(metrics.cases), mean=mean, undefined=undefined)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``autoseg_evaluate`` and return its exit status."""
-    return run(evaluate, arguments)
+    return run(evaluate, arguments, answers=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._cases import measure_one_part, preprocess_cases, preprocess_made, tell_next
+from autoseg.cli._cases import Made, measure_one_part, preprocess_cases, preprocess_made, tell_next
 from autoseg.cli._cluster import (
     CpusOption,
     Launcher,
@@ -24,15 +24,17 @@ from autoseg.cli._command import (
     OptionalDatasetOption,
     WorkersOption,
     WorkspaceOption,
+    answer,
     console,
     num_workers,
     run,
 )
 from autoseg.cli._completion import complete_plan, complete_recipe
-from autoseg.cli._plans import difference_table, plans_table, read_memory, story_text
+from autoseg.cli._plans import plans_table, read_memory, tell_difference, tell_story
 from autoseg.cli._progress import progress_bar
 
 if TYPE_CHECKING:
+    from autoseg.cli._answers import PlanAnswer
     from autoseg.data.dataset import Dataset
     from autoseg.data.problems import Problems
     from autoseg.data.workspace import Workspace
@@ -116,9 +118,12 @@ def plan(
 
     Example: autoseg_plan -d Hippocampus -a unet -a unetr
     """
-    if explain or diff:
-        _show(explain, diff, dataset, workspace)
-        return
+    if explain and diff:
+        raise typer.BadParameter("'--explain' and '--diff' exclude each other; type one after the other.")
+    if explain:
+        return tell_story(explain, dataset, workspace)
+    if diff:
+        return tell_difference(diff, dataset, workspace)
     if dataset is None:
         raise typer.BadParameter("Missing option '-d' / '--dataset'.")
     from autoseg.data.dataset import find_dataset, find_folder
@@ -152,12 +157,13 @@ def plan(
     chosen = None if no_preprocess else choose_device(device)
     if only_preprocess:
         refuse_with("--only-preprocess", {"--no-preprocess": no_preprocess})
-        plans, failed = preprocess_made(found, place, request, part, device=chosen, force=force, workers=num)
+        made = preprocess_made(found, place, request, part, device=chosen, force=force, workers=num)
     else:
-        plans, failed = _prepare(found, place, request, device=chosen, force=force, workers=num)
+        made = _prepare(found, place, request, device=chosen, force=force, workers=num)
     if preview:
-        _write_previews(found, plans, place, num_workers(workers))
-    if failed:
+        _write_previews(found, made.plans, place, num_workers(workers))
+    answer(lambda: _answer(made, found.folder, len(found.cases), place))
+    if made.failed:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -190,23 +196,10 @@ def _write_previews(dataset: "Dataset", plans: "Sequence[Plan]", place: "Workspa
         console().print(f"wrote {preview(one, place, num_workers=workers)}", soft_wrap=True)
 
 
-def _show(explain: str | None, diff: tuple[str, str] | None, dataset: str | None, workspace: Path | None) -> None:
-    """Tell the story of a plan, or the difference of two; nothing is written."""
-    from autoseg.data.workspace import open_workspace
-    from autoseg.launch.lookup import find_plan
-
-    place, out = open_workspace(workspace), console()
-    if explain:
-        out.print(story_text(find_plan(explain, place, dataset)), markup=False)
-    if diff:
-        first, second = (find_plan(name, place, dataset) for name in diff)
-        out.print(difference_table(first, second))
-
-
 def _prepare(
     dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, device: Any, force: bool, workers: int
-) -> "tuple[list[Plan], list[str]]":
-    """Measure, plan, and preprocess on the device unless it is None; return the plans and the cases that failed."""
+) -> Made:
+    """Measure, plan, and preprocess on the device unless it is None."""
     from autoseg.launch.measuring import measure
 
     out = console()
@@ -215,15 +208,28 @@ def _prepare(
             dataset, place, num_workers=workers, on_case=advance, on_problems=_print_problems, force=force
         )
     _print_fingerprint(fingerprint, len(splits.folds))
-    plans = _make_plans(fingerprint, place, request)
-    failed = []
+    plans, skipped = _make_plans(fingerprint, place, request)
+    failed = None
     if device is not None:
         failed = preprocess_cases(dataset, plans, place, None, device=device, force=force, workers=workers)
-    _print_written(dataset.name, plans, place, "fingerprint.json, splits.json, problems.json")
+    others = ("fingerprint.json", "splits.json", "problems.json")
+    _print_written(dataset.name, plans, place, others)
     if failed:
         out.print(f"preprocessed: {len(dataset.cases) - len(failed)} of {len(dataset.cases)} cases")
-    tell_next(dataset.name, plans, ready=device is not None and not failed)
-    return plans, failed
+    following = tell_next(dataset.name, plans, ready=failed == [])
+    return Made(plans, failed, following, skipped, others)
+
+
+def _answer(made: Made, folder: Path, num_cases: int, place: "Workspace") -> "PlanAnswer":
+    from autoseg.cli._answers import PlanAnswer, files_of, planned
+
+    dataset = made.plans[0].dataset.name
+    return PlanAnswer(
+        dataset=dataset, folder=str(folder), num_cases=num_cases,
+        plans=tuple(planned(one, place, preprocessed=made.failed is not None) for one in made.plans),
+        skipped=made.skipped, failed_cases=tuple(made.failed or ()),
+        written=files_of(place.plans(dataset), made.others), next=made.next,
+    )  # fmt: skip
 
 
 def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanRequest") -> None:
@@ -232,13 +238,18 @@ def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanReque
     fingerprint = take_fingerprint(folder, place)
     out = console()
     out.print(f"{fingerprint.dataset}: nnU-Net's fingerprint of {len(fingerprint.cases)} cases, no images, in {folder}")
-    plans = _make_plans(fingerprint, place, request)
-    _print_written(fingerprint.dataset, plans, place, "fingerprint.json")
-    out.print(f"next: autoseg_plan -d FOLDER where the images are, to preprocess and train {plans[0].name}")
+    plans, skipped = _make_plans(fingerprint, place, request)
+    _print_written(fingerprint.dataset, plans, place, ("fingerprint.json",))
+    following = "autoseg_plan -d FOLDER"
+    out.print(f"next: {following}   (where the images are, to preprocess and train {plans[0].name})")
+    made = Made(plans, None, following, skipped, ("fingerprint.json",))
+    answer(lambda: _answer(made, folder, len(fingerprint.cases), place))
 
 
-def _make_plans(fingerprint: "Fingerprint", place: "Workspace", request: "PlanRequest") -> "list[Plan]":
-    """Make the plans and print them, and why others were skipped."""
+def _make_plans(
+    fingerprint: "Fingerprint", place: "Workspace", request: "PlanRequest"
+) -> "tuple[list[Plan], dict[str, str]]":
+    """Make the plans and print them, and why others were skipped; return both."""
     from autoseg.launch.prepare import make_plans
     from autoseg.plan.sides import mirroring_warnings
 
@@ -252,7 +263,7 @@ def _make_plans(fingerprint: "Fingerprint", place: "Workspace", request: "PlanRe
     for reason in dict.fromkeys(refused.values()):
         names = ", ".join(name for name, text in refused.items() if text == reason)
         out.print(f"skipped {names}: {reason}", markup=False)
-    return plans
+    return plans, refused
 
 
 def _print_problems(problems: "Problems") -> None:
@@ -285,9 +296,9 @@ def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
         console().print(f"  {name}: in {cases} cases, {found.count} components{sizes}", markup=False)
 
 
-def _print_written(dataset: str, plans: "Sequence[Plan]", place: "Workspace", others: str) -> None:
-    names = ", ".join(f"{one.name}.json" for one in plans)
-    console().print(f"wrote {place.plans(dataset)}: {others}, {names} (each number has its reason under 'rationale')")
+def _print_written(dataset: str, plans: "Sequence[Plan]", place: "Workspace", others: Sequence[str]) -> None:
+    names = ", ".join([*others, *(f"{one.name}.json" for one in plans)])
+    console().print(f"wrote {place.plans(dataset)}: {names} (each number has its reason under 'rationale')")
 
 
 def _times(values: "Sequence[float]") -> str:
@@ -296,7 +307,7 @@ def _times(values: "Sequence[float]") -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``autoseg_plan`` and return its exit status."""
-    return run(plan, arguments)
+    return run(plan, arguments, answers=True)
 
 
 if __name__ == "__main__":

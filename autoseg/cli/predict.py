@@ -2,14 +2,27 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import SOME_FAILED, USER_ERROR, DatasetOption, DeviceOption, WorkspaceOption, console, run
+from autoseg.cli._command import (
+    SOME_FAILED,
+    USER_ERROR,
+    DatasetOption,
+    DeviceOption,
+    WorkspaceOption,
+    answer,
+    console,
+    run,
+)
 from autoseg.cli._completion import complete_plan
 from autoseg.cli._progress import duration, progress_bar
+
+if TYPE_CHECKING:
+    from autoseg.cli._answers import PredictAnswer
 
 
 def predict(
@@ -63,9 +76,10 @@ def predict(
     made = not output.exists()
     claim_output(output, record, cases, overwrite=overwrite)
     _announce(record, len(cases), chosen)
-    num_failed = _segment(model, cases, output, overwrite, save_probabilities)
-    if num_failed == len(cases):
+    done = _segment(model, cases, output, overwrite, save_probabilities)
+    if len(done.failed) == len(cases):
         release_output(output, made=made)
+        answer(lambda: _answer(record, output, done))
         raise typer.Exit(USER_ERROR)
     if overlay:
         _draw(cases, output, model)
@@ -73,7 +87,8 @@ def predict(
         f"next: autoseg_evaluate -r REFERENCE -p {output} -d {record.dataset}   (if you have reference labels)",
         soft_wrap=True,
     )
-    if num_failed:
+    answer(lambda: _answer(record, output, done))
+    if done.failed:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -90,15 +105,25 @@ def _announce(record: Any, num_cases: int, device: Any) -> None:
     )
 
 
-def _segment(model: Any, cases: Sequence[Any], output: Path, overwrite: bool, save_probabilities: bool) -> int:
-    """Segment the cases, tell which could not be, and return how many these are."""
-    from autoseg.predict.predictor import predict_cases
+@dataclass(frozen=True)
+class _Done:
+    """File names of what was segmented and of what stood there already, why cases failed, and seconds."""
 
-    failed: list[str] = []
+    written: list[str]
+    kept: list[str]
+    failed: dict[str, str]
+    seconds: float
+
+
+def _segment(model: Any, cases: Sequence[Any], output: Path, overwrite: bool, save_probabilities: bool) -> _Done:
+    """Segment the cases and tell which could not be."""
+    from autoseg.predict.predictor import ending_of, predict_cases
+
+    failed: dict[str, str] = {}
 
     def report(name: str, error: Exception) -> None:
-        failed.append(name)
-        sys.stderr.write(f"error: case {name}: {' '.join(str(error).split())}\n")
+        failed[name] = " ".join(str(error).split())
+        sys.stderr.write(f"error: case {name}: {failed[name]}\n")
 
     with progress_bar("predicting", len(cases)) as advance:
         timings = predict_cases(
@@ -106,11 +131,26 @@ def _segment(model: Any, cases: Sequence[Any], output: Path, overwrite: bool, sa
             save_probabilities=save_probabilities,
         )  # fmt: skip
     total = sum(timing.seconds for timing in timings)
-    kept = len(cases) - len(timings) - len(failed)
-    notes = [f", {kept} were there already" if kept else "", f", {len(failed)} could not be read" if failed else ""]
+    new = {timing.name for timing in timings}
+    names = {case.name: f"{case.name}{ending_of(case.images[0])}" for case in cases}
+    kept = [file for name, file in names.items() if name not in new and name not in failed]
+    notes = [
+        f", {len(kept)} were there already" if kept else "",
+        f", {len(failed)} could not be read" if failed else "",
+    ]
     text = f"wrote {len(timings)} segmentations to {output} in {duration(total)}{''.join(notes)}"
     console().print(text, markup=False, soft_wrap=True)
-    return len(failed)
+    return _Done([file for name, file in names.items() if name in new], kept, failed, total)
+
+
+def _answer(record: Any, output: Path, done: _Done) -> "PredictAnswer":
+    from autoseg.cli._answers import PredictAnswer, files_of
+
+    return PredictAnswer(
+        dataset=record.dataset, plans=tuple(one.name for one in record.plans), output=str(output),
+        written=files_of(output, done.written), kept=files_of(output, done.kept), failed=done.failed,
+        seconds=done.seconds,
+    )  # fmt: skip
 
 
 def _draw(cases: Sequence[Any], output: Path, model: Any) -> None:
@@ -128,7 +168,7 @@ def _draw(cases: Sequence[Any], output: Path, model: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``autoseg_predict`` and return its exit status."""
-    return run(predict, arguments)
+    return run(predict, arguments, answers=True)
 
 
 if __name__ == "__main__":

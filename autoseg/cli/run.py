@@ -1,8 +1,8 @@
 """autoseg_run: a whole table of plans x folds, on this machine or on a Slurm cluster."""
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Optional
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -18,7 +18,15 @@ from autoseg.cli._cluster import (
     slurm_options,
     tell_preparation,
 )
-from autoseg.cli._command import DatasetOption, LoggerOption, WorkersOption, WorkspaceOption, console, num_workers
+from autoseg.cli._command import (
+    DatasetOption,
+    LoggerOption,
+    WorkersOption,
+    WorkspaceOption,
+    answer,
+    console,
+    num_workers,
+)
 from autoseg.cli._completion import complete_plan_or_recipe, complete_table
 from autoseg.cli._plans import read_memory
 from autoseg.cli._progress import progress_bar
@@ -26,10 +34,11 @@ from autoseg.cli._runs import RunsDisplay, runs_table
 from autoseg.cli._tracking import read_service
 
 if TYPE_CHECKING:
+    from autoseg.cli._answers import RunAnswer
     from autoseg.launch.attempt import Task
     from autoseg.launch.campaign import Campaign
     from autoseg.launch.slurm import SlurmOptions
-    from autoseg.launch.status import RunKey
+    from autoseg.launch.status import RunKey, RunStatus
 
 RUNS_FAILED = 1
 
@@ -249,7 +258,16 @@ def _show_runs(campaign: "Campaign", keys: "Sequence[RunKey]") -> None:
     from autoseg.launch.slurm import find_jobs
 
     jobs = find_jobs(campaign.workspace, campaign.dataset.name, keys)
-    console().print(runs_table(campaign.statuses(keys), jobs))
+    statuses = campaign.statuses(keys)
+    console().print(runs_table(statuses, jobs))
+    answer(lambda: _answer(campaign, statuses, jobs))
+
+
+def _answer(campaign: "Campaign", statuses: "Sequence[RunStatus]", jobs: Mapping[Any, Any]) -> "RunAnswer":
+    from autoseg.cli._answers import RunAnswer, run_rows
+
+    finished = sum(status.finished for status in statuses)
+    return RunAnswer(dataset=campaign.dataset.name, finished=finished, runs=run_rows(statuses, jobs))
 
 
 def _finish(campaign: "Campaign", keys: "Sequence[RunKey]", logger: str | None) -> None:
@@ -262,6 +280,7 @@ def _finish(campaign: "Campaign", keys: "Sequence[RunKey]", logger: str | None) 
         compared = compare.main(campaign.compare_arguments(plans, logger))
         if compared:
             raise typer.Exit(compared)
+    answer(lambda: _answer(campaign, statuses, {}))
     if failed:
         first = failed[0]
         log = campaign.workspace.fold(campaign.dataset.name, first.key.plan, first.key.fold) / "logs" / "run.log"
@@ -271,7 +290,7 @@ def _finish(campaign: "Campaign", keys: "Sequence[RunKey]", logger: str | None) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``autoseg_run`` and return its exit status."""
-    return _command.run(run, arguments)
+    return _command.run(run, arguments, answers=True)
 
 
 if __name__ == "__main__":

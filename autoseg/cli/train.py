@@ -1,6 +1,5 @@
 """autoseg_train: train one fold of one plan, then predict and score its validation cases."""
 
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from autoseg.cli._command import (
     LoggerOption,
     WorkersOption,
     WorkspaceOption,
+    answer,
     console,
     num_workers,
     run,
@@ -26,8 +26,10 @@ from autoseg.cli._tables import metrics_table
 from autoseg.cli._tracking import read_service, show_notice
 
 if TYPE_CHECKING:
+    from autoseg.cli._answers import TrainAnswer
     from autoseg.data.dataset import Dataset
     from autoseg.data.workspace import Workspace
+    from autoseg.evaluate.evaluate import Metrics
     from autoseg.launch.fold import FoldRun
     from autoseg.launch.time_budget import Machine
     from autoseg.train.ahead import AugmentDevice
@@ -92,7 +94,6 @@ def train(
         bool,
         typer.Option("--benchmark", help="Only measure how fast it trains and where the time goes."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --benchmark: print all figures as JSON.")] = False,
     logger: LoggerOption = None,
 ) -> None:
     """Train one fold of one plan, resuming by itself; then predict and score its validation cases.
@@ -110,13 +111,9 @@ def train(
 
     started, budget = time.monotonic(), parse_time(time_budget) if time_budget is not None else None
     place = open_workspace(workspace)
-    if as_json and not benchmark:
-        raise typer.BadParameter("--json prints the figures of --benchmark; give both")
     if benchmark:
         measured = place, find_dataset(dataset, place), plan, fold or 0
-        _benchmark(
-            *measured, choose_device(device), num_workers(workers), augment_device.value, compiled.value, as_json
-        )
+        _benchmark(*measured, choose_device(device), num_workers(workers), augment_device.value, compiled.value)
         return
     if fold is None:
         raise typer.BadParameter("-f is missing: which fold of the cross-validation, from 0")
@@ -138,10 +135,11 @@ def train(
             joined.close()
             if not processes.leads:
                 return
-            _validate(this_run, chosen, num_workers(workers), tracker)
+            metrics = _validate(this_run, chosen, num_workers(workers), tracker)
     if budget is not None:
         _tell_time(budget, before, time.monotonic() - started)
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
+    answer(lambda: _answer(this_run, fold, metrics))
 
 
 def _fit(
@@ -173,9 +171,8 @@ def _tell_time(budget: int, before: float, now: float) -> None:
 
 def _benchmark(
     workspace: "Workspace", dataset: "Dataset", plan: str, fold: int, device: Any, workers: int,
-    augment_device: "AugmentDevice", compiled: "Compile", as_json: bool,
+    augment_device: "AugmentDevice", compiled: "Compile",
 ) -> None:  # fmt: skip
-    from autoseg.documents import to_text
     from autoseg.launch.benchmark import benchmark
 
     with progress_bar("measuring, half a minute or more", None) as advance:
@@ -183,9 +180,7 @@ def _benchmark(
             workspace, dataset, plan, fold,
             device=device, num_workers=workers, augment_device=augment_device, compiled=compiled, on_round=advance,
         )  # fmt: skip
-    if as_json:
-        sys.stdout.write(to_text(speed))
-        return
+    answer(lambda: speed)
     out = console()
     out.print(describe_speed(speed), markup=False, soft_wrap=True)
     out.print(speed_table(speed))
@@ -225,7 +220,7 @@ def _train(this_run: "FoldRun", machine: "Machine", tracker: "Tracker | None") -
         )
 
 
-def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker | None") -> None:
+def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker | None") -> "Metrics":
     from autoseg.launch.fold import validate
     from autoseg.launch.tracking import tell_scores
 
@@ -237,6 +232,17 @@ def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker 
     out.print(
         f"wrote {this_run.folder}: checkpoints/, logs/, events/, progress.png, validation/metrics.json", soft_wrap=True
     )
+    return metrics
+
+
+def _answer(this_run: "FoldRun", fold: int, metrics: "Metrics") -> "TrainAnswer":
+    from autoseg.cli._answers import TrainAnswer
+
+    name, folder = this_run.plan.name, str(this_run.folder)
+    return TrainAnswer(
+        dataset=this_run.dataset.name, plan=name, fold=fold, folder=folder,
+        num_cases=len(metrics.cases), mean=metrics.mean,
+    )  # fmt: skip
 
 
 def _find_unseen(this_run: "FoldRun", device: Any) -> None:
@@ -257,7 +263,7 @@ def _find_unseen(this_run: "FoldRun", device: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``autoseg_train`` and return its exit status."""
-    return run(train, arguments)
+    return run(train, arguments, answers=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ last, a slice is complete once all tiles that reach it are done, and its memory 
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -184,22 +184,25 @@ class LogitStream:
         corners = itertools.product(self._layers[self._num_done], reaching, self._starts[2])
         boxes = [_box(corner, size) for corner in corners]
         same = self._are_constant(boxes)
-        for box, tile in self._compute([box for box, constant in zip(boxes, same) if not constant]):
-            self._add(box, tile)
+        self._compute([box for box, constant in zip(boxes, same) if not constant], self._add)
         for box in (box for box, constant in zip(boxes, same) if constant):
             self._add(box, self._of_constant(box))
         self._num_done += 1
 
-    def _compute(self, boxes: Sequence[Box]) -> Iterator[tuple[Box, torch.Tensor]]:
-        """Yield the logits of each mirrored copy of each tile, summed over the networks and turned back."""
+    def _compute(self, boxes: Sequence[Box], use: Callable[[Box, torch.Tensor], object]) -> None:
+        """Give ``use`` the logits of each mirrored copy of each tile, summed over the networks and turned back."""
         tiling = self._tiling
         voxels = min(tiling.batch_voxels, OUTPUT_BYTES // (4 * tiling.num_outputs))
         batch_size = max(1, voxels // math.prod(tiling.patch_size))
         for batch in _batched(_mirrored(boxes, tiling.mirror_axes), batch_size):
-            tiles = torch.stack([self._image[(slice(None), *box)].flip([a + 1 for a in f]) for box, f in batch])
-            logits = _forward(tiling.networks, tiles.to(tiling.device), self._precision).to(self._ring.device)
-            for (box, flips), tile in zip(batch, logits):
-                yield box, tile.flip([a + 1 for a in flips])
+            self._compute_batch(batch, use)
+
+    def _compute_batch(self, batch: Sequence[tuple[Box, Flips]], use: Callable[[Box, torch.Tensor], object]) -> None:
+        """Do so for one forward pass, whose logits are gone before the next: of many classes they are large."""
+        tiles = torch.stack([self._image[(slice(None), *box)].flip([a + 1 for a in f]) for box, f in batch])
+        logits = _forward(self._tiling.networks, tiles.to(self._tiling.device), self._precision).to(self._ring.device)
+        for (box, flips), tile in zip(batch, logits):
+            use(box, tile.flip([a + 1 for a in flips]) if flips else tile)
 
     def _add(self, box: Box, tile: torch.Tensor) -> None:
         """Add the part of a tile's weighted logits that lies in the strip."""
@@ -224,8 +227,9 @@ class LogitStream:
         """Return the logits of a constant tile, summed over its mirrored copies; the last value's are kept."""
         value = self._image[:, box[0].start, box[1].start, box[2].start].tolist()
         if self._constant is None or self._constant[0] != value:
-            copies = (tile for _, tile in self._compute([box]))
-            self._constant = value, sum(copies, start=torch.zeros((), device=self._ring.device))
+            total = torch.zeros((self._tiling.num_outputs, *self._tiling.patch_size), device=self._ring.device)
+            self._compute([box], lambda _, tile: total.add_(tile))
+            self._constant = value, total
         return self._constant[1]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 900
+MISSED = "not noticed"
 
 # (module, what stands there, what takes its place, the folder of tests that should notice)
 MUTATIONS = (
@@ -27,7 +28,8 @@ MUTATIONS = (
     ("data/splits", "sum(n in found for n in parts[i])", "0", "data"),
     ("data/labels", "return single != [(value,)", "return single == [(value,)", "data"),
     ("data/labels", "if name != IGNORE_NAME and value != 0", "if value != 0", "data"),
-    ("fingerprint/measure", "MAX_COMPARED = 12", "MAX_COMPARED = 0", "fingerprint"),
+    ("fingerprint/measure", "shape_after_crop=canonical_geometry(cropped_geometry).shape",
+     "shape_after_crop=image.geometry.shape", "fingerprint"),
     ("fingerprint/measure", "cropped, mask = image.array[:, *box], classes[box] > 0",
      "cropped, mask = image.array[:, *box], classes[box] >= 0", "fingerprint"),
     ("plan/spacing", "np.round(spacings / target * shapes)", "np.floor(spacings / target * shapes)", "plan"),
@@ -92,8 +94,11 @@ def run_mutation(copy: Path, module: str, old: str, new: str, tests: str) -> str
     if text.count(old) != 1:
         raise SystemExit(f"{module}: {old!r} stands there {text.count(old)} times instead of once")
     path.write_text(text.replace(old, new), encoding="utf-8")
+    own = f"{tests}/test_{path.stem.lstrip('_')}.py"  # the nearest tests first: they are the quickest to fail
+    places = [own, tests] if (copy / "tests" / own).is_file() else [tests]
     try:
-        return _run_tests(copy, tests)
+        outcomes = (_run_tests(copy, place) for place in places)
+        return next((outcome for outcome in outcomes if outcome != MISSED), MISSED)
     finally:
         path.write_text(text, encoding="utf-8")
 
@@ -108,7 +113,7 @@ def _run_tests(copy: Path, tests: str) -> str:
     except subprocess.TimeoutExpired:
         return "noticed: the tests did not end"
     if done.returncode == 0:
-        return "not noticed"
+        return MISSED
     found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     return f"noticed: {found.group(1)}" if found else f"noticed: {done.stdout.strip().splitlines()[-1]}"
 

@@ -1,6 +1,8 @@
 """A workspace planned and preprocessed through the command, with a plan small enough to be trained in a test."""
 
+import io
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -21,11 +23,13 @@ TINY = (
 
 @pytest.fixture(scope="session")
 def planned_once(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> Path:
-    """Root of a workspace with the plan ``tiny`` of the phantom; read only."""
+    """Root of a workspace with the plan ``tiny`` of the phantom, and the command's answer.json; read only."""
     root = tmp_path_factory.mktemp("planned")
     (root / "raw").symlink_to(phantom_folder.parent)
     settings = [word for text in TINY for word in ("--set", text)]
-    assert plan.main(["-d", "Phantom", "-w", str(root), "-a", "unet", "--name", "tiny", *settings]) == 0
+    with redirect_stdout(io.StringIO()) as out:
+        assert plan.main(["-d", "Phantom", "-w", str(root), "-a", "unet", "--name", "tiny", *settings, "--json"]) == 0
+    (root / "answer.json").write_text(out.getvalue())
     return root
 
 

@@ -51,7 +51,6 @@ def test_a_second_stage_needs_no_first_one_trained(planned: Path, capsys: pytest
     ("arguments", "words"),
     [
         ([], ("-f is missing",)),
-        (["--json", "-f", "0"], ("--json", "--benchmark")),
         (["--benchmark", "-f", "9"], ("fold", "9")),
     ],
 )

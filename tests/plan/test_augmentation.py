@@ -52,6 +52,11 @@ def test_rotations_suit_the_form() -> None:
     assert rotation_degrees(Setting((16, 64, 64), side_axis=0))[0] == 180
 
 
+@pytest.mark.parametrize(("patch_size", "flat"), [((20, 64, 60), True), ((20, 60, 60), False), ((22, 64, 60), False)])
+def test_a_patch_is_flat_above_nnunets_threshold_of_three(patch_size: tuple[int, ...], flat: bool) -> None:
+    assert Setting(patch_size).in_plane == flat
+
+
 @pytest.mark.parametrize(
     ("setting", "in_plane", "mirrored"),
     [(CUBE, [0, 1, 2], [0, 1, 2]), (FLAT, [1, 2], [0, 1, 2]), (SLICE, [1, 2], [1, 2])],
