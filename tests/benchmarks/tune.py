@@ -232,6 +232,7 @@ def search_in_postgresql(root: Path, dataset: str) -> dict[str, Any] | None:
         os.chmod(name, 0o755)
         with run_postgresql(Path(name)) as url:
             words = ["--trials", "4", "--epochs", "1", "--space", str(space), "--study", "database", "--storage", url]
+            words += ["--name", "small_database"]
             workers = [Worker(root, dataset, number, *words) for number in (1, 2)]
             for worker in workers:
                 worker.wait()
@@ -270,6 +271,10 @@ Then the plan itself and the tuned one, {plan_epochs} epochs each on fold 1, whi
 ```
 {table}
 ```
+
+The study's report, cut off below (a screenshot of `reports/<D>/tune_small_fold_0.html`):
+
+![Report](tune.png)
 """
 
 DATABASE = """
