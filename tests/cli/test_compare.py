@@ -1,6 +1,7 @@
 """autoseg_compare: exit statuses, what is written, results from elsewhere, serving."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,3 +177,15 @@ def test_losses_are_put_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert any(line[:2] == ["by", "optimizer:"] for line in said)
     summary = json.loads((tmp_path / "reports" / "D" / "summary.json").read_text())
     assert [(group["by"], group["values"]) for group in summary["groups"]] == [("loss", ["dice_ce", "tversky"])]
+
+
+def test_runs_of_which_none_is_finished_are_reported_as_such(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "copy", symlinks=True)
+    for folder in (tmp_path / "copy" / "results").rglob("validation"):
+        shutil.rmtree(folder)
+    assert _run("-d", "Phantom", "-w", tmp_path / "copy", "--no-images") == 0
+    assert (tmp_path / "copy" / "reports" / "Phantom" / "report.html").is_file()
+    assert _run("-d", "Phantom", "-w", tmp_path / "copy", "--no-images", "--best") == 2
+    assert "no scored fold of any plan" in capsys.readouterr().err
