@@ -42,7 +42,6 @@ setup(
         "pydantic>=2.7",
         "typer>=0.16",
         "rich>=13",
-        "pillow>=10",
         "tensorboard>=2.15",
         "jinja2>=3.1",
         "plotly>=5.20",
@@ -51,6 +50,7 @@ setup(
     extras_require={
         "clearml": [*CLEARML],
         "energy": ["nvidia-ml-py>=12.535"],
+        "dev": ["mypy>=1.15", "ruff>=0.9"],
         "docs": ["mkdocs-material>=9.5"],
         "export": [*EXPORT],
         "slurm": [*SLURM],
@@ -68,6 +68,7 @@ setup(
             "surface-distance>=0.1",
             "statsmodels>=0.14",
             "scikit-posthocs>=0.9",
+            "setuptools>=70.1",
         ],
     },
     entry_points={"console_scripts": [f"autoseg_{name} = autoseg.cli.{name}:main" for name in COMMANDS]},

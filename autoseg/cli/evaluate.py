@@ -40,6 +40,9 @@ def evaluate(
             help="Region whose components count one by one; repeat for several. Default: what -d marks as lesions.",
         ),
     ] = None,
+    only_segmented: Annotated[
+        bool, typer.Option("--only-segmented", help="Leave out cases that the prediction folder lacks.")
+    ] = False,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -58,6 +61,7 @@ def evaluate(
     options: dict[str, Any] = {
         "tolerance_mm": tolerance,
         "lesions": lesions or marked,
+        "only_segmented": only_segmented,
         "num_workers": num_workers(workers),
     }
     with progress_bar("scoring", None) as advance:

@@ -44,6 +44,9 @@ DEFINITIONS = {
 """The metrics in the order in which they are written; those of lesions follow."""
 SCORES = tuple(name for name in DEFINITIONS if not name.endswith("volume_ml"))
 """The metrics of which a mean over regions says something."""
+MAX_NAMED = 10
+"""Of the cases that lack a segmentation, so many are named."""
+
 LESION_OVERLAPS = (0.1, 0.5)
 """Thresholds at which lesions are counted as found: the first asks whether it was seen, the second how well."""
 
@@ -170,7 +173,7 @@ def evaluate_folder(
         on_case: told the name of each finished case.
 
     Raises:
-        DatasetError: cases without label or without segmentation; the message names them all.
+        DatasetError: cases without label or without segmentation.
         VolumeError: a file cannot be read, holds an undeclared label, or lies on another grid than its reference.
     """
     if unlabelled := [case.name for case in reference_cases if case.label is None]:
@@ -187,18 +190,23 @@ def evaluate_label_folders(
     *,
     tolerance_mm: float,
     lesions: Sequence[str] = (),
+    only_segmented: bool = False,
     num_workers: int = 1,
     on_case: Callable[[str], None] | None = None,
 ) -> Metrics:
     """Score two folders of label files named alike; without ``labels`` each value v found is a region ``label_v``.
 
+    References without segmentation are left out if ``only_segmented``, else refused.
+
     Raises:
-        DatasetError: a folder is missing or holds no volume, or references without segmentation; all of them are named.
+        DatasetError: a folder is missing or holds no volume, or references without segmentation.
         VolumeError: a file cannot be read, holds an undeclared label, or lies on another grid than its reference.
     """
     references = _volumes_by_name(reference_folder)
     if not references:
         raise DatasetError(f"{reference_folder}: no label files found; expected CASE.nii.gz and the like")
+    if only_segmented and (predictions := references.keys() & _volumes_by_name(prediction_folder)):
+        references = {name: path for name, path in references.items() if name in predictions}
     scoring = Scoring(tolerance_mm, tuple(lesions))
     return _evaluate(_pair(references, prediction_folder), labels, scoring, num_workers, on_case)
 
@@ -325,9 +333,10 @@ def _with_absent_regions(cases: Mapping[str, dict[str, Values]], scoring: Scorin
 def _pair(references: Mapping[str, Path], prediction_folder: Path) -> list[LabelPair]:
     predictions = _volumes_by_name(prediction_folder)
     if missing := [name for name in references if name not in predictions]:
+        named = ", ".join(missing[:MAX_NAMED]) + (", ..." if len(missing) > MAX_NAMED else "")
         raise DatasetError(
-            f"{prediction_folder}: no segmentation of {len(missing)} of {len(references)} cases: {', '.join(missing)}; "
-            f"predict them, or take them out of the reference"
+            f"{prediction_folder}: no segmentation of {len(missing)} of {len(references)} cases: {named}; predict "
+            "them, or score the others with --only-segmented"
         )
     return [LabelPair(name, path, predictions[name]) for name, path in references.items()]
 

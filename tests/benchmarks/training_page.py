@@ -63,7 +63,7 @@ def _dice(found: Document) -> list[str]:
     lines = [
         f"## The same training: {found['iterations']} iterations", "", _about(found), "",
         "nnU-Net's optimiser, learning rate and schedule, cut to this length; whole validation cases of fold 0, scored "
-        "by `autoseg_evaluate`. Seconds are of the training iterations alone for nnU-Net, of whole epochs for autoseg.",
+        "by `autoseg_evaluate`. Minutes are those of the epochs, each with 5 iterations of validation.",
         "", "| | mean Dice | " + " | ".join(regions) + " | last training loss | minutes |",
         "|" + "---|" * (len(regions) + 4),
     ]  # fmt: skip

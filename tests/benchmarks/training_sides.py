@@ -165,13 +165,13 @@ def _run_epochs(trainer: Any, log: Path) -> None:
         trainer.on_train_epoch_start()
         started = perf_counter()
         outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(trainer.num_iterations_per_epoch)]
-        seconds = perf_counter() - started
         trainer.on_train_epoch_end(outputs)
         trainer.on_validation_epoch_start()
         validated = [
             trainer.validation_step(next(trainer.dataloader_val)) for _ in range(trainer.num_val_iterations_per_epoch)
         ]
         trainer.on_validation_epoch_end(validated)
+        seconds = perf_counter() - started
         loss = sum(float(output["loss"]) for output in outputs) / len(outputs)
         kept.append(json.dumps({"epoch": epoch + 1, "train_loss": loss, "seconds": seconds}))
         log.write_text("\n".join(kept) + "\n")  # before the checkpoint, so that it never lacks an epoch

@@ -195,7 +195,7 @@ def dice(options: argparse.Namespace) -> dict[str, Any]:
         metrics = evaluate_folder(run.validation_cases, folder / "validation", labels, tolerance_mm=tolerance)
         history = [json.loads(line) for line in (folder / log).read_text().splitlines()]
         results[side] = {
-            "dice": {region: values["dice"] for region, values in metrics.mean.items()},
+            "dice": {region: metrics.mean[region]["dice"] for region in run.plan.dataset.regions},
             "losses": [row["train_loss"] + (side == "nnunet") for row in history],
             "seconds": [row["seconds"] for row in history],
         }

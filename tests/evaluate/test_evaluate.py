@@ -197,6 +197,18 @@ def test_all_missing_segmentations_are_named(folders, tmp_path: Path) -> None:
         evaluate_folder([Case("x", (), None)], predictions, LABELS, tolerance_mm=1.0)
 
 
+def test_cases_that_are_not_segmented_are_left_out_if_asked(folders, tmp_path: Path) -> None:
+    cases, predictions = folders
+    references = cases[0].label.parent
+    whole = evaluate_label_folders(references, predictions, LABELS, tolerance_mm=1.0)
+    (predictions / "case_1.nii.gz").unlink()
+    part = evaluate_label_folders(references, predictions, LABELS, tolerance_mm=1.0, only_segmented=True)
+    assert part.cases == {name: whole.cases[name] for name in ("case_0", "case_2")}
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DatasetError, match="no segmentation of 3 of 3"):
+        evaluate_label_folders(references, tmp_path / "none", LABELS, tolerance_mm=1.0, only_segmented=True)
+
+
 def test_an_empty_folder_and_two_files_of_one_case_are_refused(folders, tmp_path: Path) -> None:
     cases, predictions = folders
     (tmp_path / "empty").mkdir()
