@@ -201,6 +201,9 @@ def make_page(found: dict[str, Any]) -> str:
             f"- {len(parts)} SIGKILLs left a half-written file behind, under a name of its own; after the trainings "
             f"{after} were left.",
             "",
+            "Where it was is read from the files: a process that was still loading its libraries counts at the place "
+            "where the one before it had ended.",
+            "",
             "| training | signal | s after its start | it was at | exit status |",
             "|---|---|---|---|---|",
             *rows,
