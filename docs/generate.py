@@ -95,8 +95,9 @@ def cli_reference() -> str:
     for name in COMMANDS:
         parts.append(f"## autoseg_{name}\n\n```\n{_help(name).strip()}\n```\n")
     parts.append(
-        "Exit status: 0; 1 from autoseg_predict and autoseg_plan if some of the cases could not be worked on, from "
-        "autoseg_run if runs failed, and from autoseg_compare if no plan is better than it must be; "
+        "Exit status: 0; 1 from autoseg_predict and autoseg_plan if some of the cases could not be worked on (2 from "
+        "autoseg_predict if none could), from autoseg_run if runs failed, and from autoseg_compare if no plan is "
+        "better than it must be; "
         "2 for a mistake of the user's, told in one line on standard error; 130 when interrupted. "
         "Any other error is a bug and shows its traceback.\n"
     )

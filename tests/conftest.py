@@ -64,13 +64,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> P
     The validation segmentations of ``good`` are nearly right and those of ``poor`` less so, whatever the networks say.
     Read only.
     """
+    return make_trained(tmp_path_factory.mktemp("trained"), phantom_folder)
+
+
+def make_trained(root: Path, raw: Path | None = None) -> Path:
+    """Make the workspace ``trained`` in a folder, with the phantom of ``raw`` or a new one, and return it."""
     from autoseg.data.dataset import find_dataset
+    from autoseg.data.phantom import make_phantom_dataset
     from autoseg.data.splits import make_splits
     from autoseg.data.workspace import open_workspace
     from autoseg.documents import write_document
 
-    root = tmp_path_factory.mktemp("trained")
-    (root / "raw").symlink_to(phantom_folder.parent)
+    if raw is None:
+        raw = root / "phantoms" / "Dataset900_Phantom"
+        make_phantom_dataset(raw, num_cases=6, size=32, seed=1)
+    (root / "raw").symlink_to(raw.parent)
     place = open_workspace(root)
     write_document(place.splits("Phantom"), make_splits(find_dataset("Phantom", place)))
     for number, name in enumerate(("good", "poor")):

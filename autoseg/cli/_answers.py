@@ -133,7 +133,7 @@ class PredictAnswer(Document):
         plans: whose networks were averaged.
         written: the segmentations that are new.
         kept: those that stood there already.
-        failed: case to why it could not be segmented; the exit status is then 1.
+        failed: case to why it could not be segmented; the exit status is then 1, or 2 if all failed.
         seconds: the sum over the new ones.
     """
 

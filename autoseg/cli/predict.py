@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from autoseg.cli._command import SOME_FAILED, DatasetOption, DeviceOption, WorkspaceOption, answer, console, run
+from autoseg.cli._command import (
+    SOME_FAILED,
+    USER_ERROR,
+    DatasetOption,
+    DeviceOption,
+    WorkspaceOption,
+    answer,
+    console,
+    run,
+)
 from autoseg.cli._completion import complete_plan
 from autoseg.cli._progress import duration, progress_bar
 
@@ -56,7 +65,7 @@ def predict(
     from autoseg.data.dataset import find_images, name_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device
-    from autoseg.launch.inference import check_output, chosen_plans, claim_output, open_model
+    from autoseg.launch.inference import check_output, chosen_plans, claim_output, open_model, release_output
 
     check_output(output)
     place, chosen = open_workspace(workspace), choose_device(device)
@@ -64,9 +73,14 @@ def predict(
     plans = chosen_plans(place, name, plan)
     model, record = open_model(place, name, plans, fold or (), chosen, with_postprocessing=not no_postprocessing)
     cases = find_images(images, model.plan.dataset.channels)
+    made = not output.exists()
     claim_output(output, record, cases, overwrite=overwrite)
     _announce(record, len(cases), chosen)
     done = _segment(model, cases, output, overwrite, save_probabilities)
+    if len(done.failed) == len(cases):
+        release_output(output, made=made)
+        answer(lambda: _answer(record, output, done))
+        raise typer.Exit(USER_ERROR)
     if overlay:
         _draw(cases, output, model)
     console().print(

@@ -1,5 +1,6 @@
 """autoseg_train: train one fold of one plan, then predict and score its validation cases."""
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import Enum
@@ -19,7 +20,7 @@ from autoseg.cli._command import (
     run,
 )
 from autoseg.cli._completion import complete_plan
-from autoseg.cli._progress import TrainingDisplay, progress_bar
+from autoseg.cli._progress import TrainingDisplay, duration, progress_bar
 from autoseg.cli._speed import describe_speed, speed_table
 from autoseg.cli._tables import metrics_table
 from autoseg.cli._tracking import read_service, show_notice
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from autoseg.data.workspace import Workspace
     from autoseg.evaluate.evaluate import Metrics
     from autoseg.launch.fold import FoldRun
+    from autoseg.launch.time_budget import Machine
     from autoseg.train.ahead import AugmentDevice
     from autoseg.train.compilation import Compile
     from autoseg.train.tracking import Tracker
@@ -66,6 +68,14 @@ CompileOption = Annotated[
     typer.Option("--compile", help="Use torch.compile; where it fails, train without. auto: on NVIDIA GPUs only."),
 ]
 
+TimeOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--time-budget",
+        help="Train within a time, e.g. 30m, 6h, 1d12h: measures, and makes and trains the plan NAME_6h that fits.",
+    ),
+]
+
 
 def train(
     dataset: DatasetOption,
@@ -75,6 +85,7 @@ def train(
         typer.Option("-f", "--fold", min=0, help="Fold of the cross-validation, from 0."),
     ] = None,
     device: DeviceOption = "auto",
+    time_budget: TimeOption = None,
     augment_device: AugmentOption = AugmentChoice.auto,
     compiled: CompileOption = CompileChoice.auto,
     workers: WorkersOption = 0,
@@ -92,10 +103,13 @@ def train(
     from autoseg.data.dataset import find_dataset
     from autoseg.data.workspace import open_workspace
     from autoseg.launch.fold import choose_device, open_fold
+    from autoseg.launch.time_budget import Machine
     from autoseg.launch.tracking import open_tracker
-    from autoseg.train.processes import find_processes, place_process
+    from autoseg.plan.time_budget import parse_time
+    from autoseg.train.processes import find_processes, open_processes, place_process
     from autoseg.train.tracking import tracked
 
+    started, budget = time.monotonic(), parse_time(time_budget) if time_budget is not None else None
     place = open_workspace(workspace)
     if benchmark:
         measured = place, find_dataset(dataset, place), plan, fold or 0
@@ -104,19 +118,55 @@ def train(
     if fold is None:
         raise typer.BadParameter("-f is missing: which fold of the cross-validation, from 0")
     service = read_service(logger)
-    this_run = open_fold(place, find_dataset(dataset, place), plan, fold)
-    processes = find_processes()
-    chosen = place_process(choose_device(device), processes)
-    if processes.leads:
-        _announce(this_run, chosen)
-    tracker = open_tracker(service if processes.leads else None, this_run, show_notice)
-    with tracked(tracker):
-        _train(this_run, chosen, num_workers(workers), augment_device.value, compiled.value, tracker)
-        if not processes.leads:
-            return
-        metrics = _validate(this_run, chosen, num_workers(workers), tracker)
+    found = find_dataset(dataset, place)
+    chosen = place_process(choose_device(device), find_processes())
+    with ExitStack() as joined:
+        processes = joined.enter_context(open_processes(chosen))
+        machine = Machine(chosen, num_workers(workers), augment_device.value, compiled.value, processes)
+        if budget is not None:
+            plan = _fit(place, found, plan, fold, budget, machine, started)
+        this_run = open_fold(place, found, plan, fold)
+        before = _spent(place, this_run, fold) if budget is not None else 0.0
+        if processes.leads:
+            _announce(this_run, chosen)
+        tracker = open_tracker(service if processes.leads else None, this_run, show_notice)
+        with tracked(tracker):
+            _train(this_run, machine, tracker)
+            joined.close()
+            if not processes.leads:
+                return
+            metrics = _validate(this_run, chosen, num_workers(workers), tracker)
+    if budget is not None:
+        _tell_time(budget, before, time.monotonic() - started)
     console().print(f"next: autoseg_compare -d {this_run.dataset.name}")
     answer(lambda: _answer(this_run, fold, metrics))
+
+
+def _fit(
+    place: "Workspace", dataset: "Dataset", plan: str, fold: int, budget: int, machine: "Machine", started: float
+) -> str:
+    """Return the name of the plan that fits a time budget, and tell how it came about if it is new."""
+    from autoseg.launch.time_budget import fit_to_time
+
+    fitted, known = fit_to_time(place, dataset, plan, fold, budget, machine, started=started)
+    if machine.processes.leads:
+        story = "fitted before" if known else fitted.rationale["training.epochs"]
+        path = place.plan(dataset.name, fitted.name)
+        console().print(f"{path}: {story}", markup=False, soft_wrap=True)
+    return fitted.name
+
+
+def _spent(place: "Workspace", this_run: "FoldRun", fold: int) -> float:
+    """Return the seconds that earlier starts of a run have trained and predicted."""
+    from autoseg.launch.status import RunKey, read_status
+
+    return read_status(place, this_run.dataset.name, RunKey(this_run.plan.name, fold)).seconds
+
+
+def _tell_time(budget: int, before: float, now: float) -> None:
+    earlier = f", {duration(before)} of it in earlier starts" if before else ""
+    over = "" if before + now <= budget else ": more than was measured; the machine was busier, or is another one"
+    console().print(f"took {duration(before + now)} of the {duration(budget)}{earlier}{over}", soft_wrap=True)
 
 
 def _benchmark(
@@ -149,24 +199,21 @@ def _announce(this_run: "FoldRun", device: Any) -> None:
         console().print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
-def _train(
-    this_run: "FoldRun", device: Any, workers: int, augment_device: "AugmentDevice", compiled: "Compile",
-    tracker: "Tracker | None",
-) -> None:  # fmt: skip
+def _train(this_run: "FoldRun", machine: "Machine", tracker: "Tracker | None") -> None:
     from autoseg.launch.fold import train as train_networks
-    from autoseg.train.processes import open_processes
     from autoseg.train.tracking import TrackedTraining
 
-    with open_processes(device) as processes, ExitStack() as shown:
+    processes = machine.processes
+    with ExitStack() as shown:
         if this_run.first:
-            processes.lead(lambda: _find_unseen(this_run, device))
+            processes.lead(lambda: _find_unseen(this_run, machine.device))
         display = shown.enter_context(TrainingDisplay(console())) if processes.leads else None
         train_networks(
             this_run,
-            device=device,
-            num_workers=workers,
-            augment_device=augment_device,
-            compiled=compiled,
+            device=machine.device,
+            num_workers=machine.num_workers,
+            augment_device=machine.augment_device,
+            compiled=machine.compiled,
             processes=processes,
             on_event=display.show if display else lambda event: None,
             loggers=(TrackedTraining(tracker),) if tracker else (),

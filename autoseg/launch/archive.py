@@ -22,7 +22,7 @@ from autoseg.errors import AutosegError, PlanError, WorkspaceError
 from autoseg.evaluate.evaluate import Metrics
 from autoseg.launch.first_stage import RECORD_FILE as FIRST_STAGE_FILE
 from autoseg.launch.first_stage import FoundContent
-from autoseg.launch.fold import choose_folds
+from autoseg.launch.fold import choose_folds, read_run_plan
 from autoseg.launch.inference import POSTPROCESSING_FILE, results_of
 from autoseg.launch.segmenter import find_runs
 from autoseg.plan.plan import Plan
@@ -83,7 +83,7 @@ def install_model(workspace: Workspace, path: Path) -> Path:
 
 def _pack_run(archive: zipfile.ZipFile, run: Path) -> None:
     """Add one fold; of its checkpoint only what predicting needs."""
-    plan = read_document(run / "plan.json", Plan)
+    plan = read_run_plan(run)
     checkpoint = read_checkpoint(run / "checkpoints" / "last.pt", plan)
     slim = {key: checkpoint[key] for key in ("schema", "plan_sha256", "epoch", "network")}
     archive.write(run / "plan.json", f"{run.name}/plan.json")
@@ -109,7 +109,9 @@ def _unpack(path: Path, folder: Path) -> None:
                 with archive.open(member) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-        raise WorkspaceError(f"{path}: cannot be read as a zip file ({error})") from None
+        raise WorkspaceError(
+            f"{path}: cannot be read as a zip file ({error}); copy it again, or pack it anew"
+        ) from None
 
 
 def _problems(members: Sequence[zipfile.ZipInfo]) -> Iterator[str]:

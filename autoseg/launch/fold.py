@@ -26,9 +26,10 @@ from autoseg.launch.first_stage import (
 from autoseg.plan.plan import Plan, read_plan
 from autoseg.predict.model import Member, Model
 from autoseg.predict.predictor import predict_cases
-from autoseg.preprocess.store import CaseStore, preprocessing_digest
+from autoseg.preprocess.store import CaseStore, preprocessing_digest, remove_stale
 from autoseg.train.ahead import AugmentDevice
 from autoseg.train.compilation import Compile
+from autoseg.train.exclusion import hold_folder
 from autoseg.train.log import Logger
 from autoseg.train.loop import train_fold
 from autoseg.train.processes import ALONE, Processes
@@ -193,9 +194,18 @@ def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: O
     """Predict and score the fold's validation cases with the last checkpoint, and write validation/.
 
     The last and not the best checkpoint: the best one was chosen on these very cases and would flatter the result.
+
+    Raises:
+        TrainingError: another process trains or validates this fold; or the checkpoint is unreadable.
     """
+    with hold_folder(run.folder):
+        return _validate(run, device=device, num_workers=num_workers, on_case=on_case)
+
+
+def _validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: OnCase | None) -> Metrics:
     network = load_network(run.folder, run.plan, which="last", device=device)
     target = run.folder / "validation"
+    remove_stale(target, older_than=0)
     model = Model((Member(run.plan, (network,), previous=run.store if run.first else None),), device)
     timings = predict_cases(model, run.validation_cases, target, on_case=on_case, ending=".nii.gz")
     write_text(target / "timing.json", format_json({"cases": {t.name: t.seconds for t in timings}}) + "\n")
@@ -219,7 +229,7 @@ def open_networks(
     """
     chosen = choose_folds(workspace, dataset, plan_name, folds)
     runs = [workspace.fold(dataset, plan_name, fold) for fold in chosen]
-    plan = read_document(runs[0] / "plan.json", Plan)
+    plan = read_run_plan(runs[0])
     return plan, [load_network(folder, plan, which="last", device=device) for folder in runs]
 
 
@@ -236,6 +246,18 @@ def open_member(
     plan, networks = open_networks(workspace, dataset, plan_name, chosen, device)
     runs = [workspace.fold(dataset, plan_name, fold) for fold in chosen]
     return Member(plan, tuple(networks), weight, open_previous(plan, runs, device))
+
+
+def read_run_plan(run_folder: Path) -> Plan:
+    """Return the plan that stands beside the results of a fold.
+
+    Raises:
+        PlanError: it is gone. DocumentError: it is not valid.
+    """
+    path = run_folder / "plan.json"
+    if not path.is_file():
+        raise PlanError(f"{path}: no such file; copy the run's whole folder, or train the fold again")
+    return read_document(path, Plan)
 
 
 def choose_folds(workspace: Workspace, dataset: str, plan_name: str, folds: Sequence[int]) -> list[int]:
@@ -268,7 +290,7 @@ def _finished_folds(workspace: Workspace, dataset: str, plan_name: str, trained:
     finished, unfinished = [], []
     for fold in trained:
         folder = workspace.fold(dataset, plan_name, fold)
-        plan = read_document(folder / "plan.json", Plan)
+        plan = read_run_plan(folder)
         epochs, done = read_progress(folder, plan)
         if done:
             finished.append(fold)

@@ -198,6 +198,13 @@ def claim_output(folder: Path, record: PredictionRecord, cases: Sequence[Case], 
     write_document(path, record)
 
 
+def release_output(folder: Path, *, made: bool) -> None:
+    """Take back what ``claim_output`` noted, since nothing came of it, and the folder if it was ``made`` for it."""
+    (folder / RECORD_FILE).unlink(missing_ok=True)
+    if made and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def chosen_plans(workspace: Workspace, dataset: str, plans: Sequence[str] | None) -> list[str]:
     """Return the plans that were asked for, else those that ``autoseg_compare --best`` chose.
 

@@ -207,12 +207,12 @@ def check_names(dataset: Dataset) -> None:
         )
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove what a killed run left half-written more than an hour ago."""
-    limit = time.time() - STALE_SECONDS
+def remove_stale(folder: Path, *, older_than: float = STALE_SECONDS) -> None:
+    """Remove what a killed run left half-written more than so many seconds ago; 0 where nobody else can be writing."""
+    limit = time.time() - older_than
     for path in folder.glob(f"{PARTIAL}*"):
         try:
-            if path.stat().st_mtime < limit:
+            if path.stat().st_mtime <= limit:
                 path.unlink()
         except FileNotFoundError:  # its owner finished it in this moment
             continue

@@ -154,7 +154,7 @@ def open_run(run_folder: Path, plan: Plan) -> tuple[Checkpoint | None, list[str]
         TrainingError: no checkpoint is readable, or it belongs to another plan.
     """
     for folder in ("", "checkpoints", "logs", "validation"):
-        remove_stale(run_folder / folder)
+        remove_stale(run_folder / folder, older_than=0)  # the folder is held, so nobody is writing there
     checkpoint, problems = read_last(run_folder / "checkpoints", plan)
     write_document(run_folder / "plan.json", plan)
     return checkpoint, problems

@@ -5,11 +5,13 @@ seeds what it uses from the plan's seed and its own number (see patches.py).
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -29,6 +31,9 @@ EMA_WEIGHT = 0.9
 """Weight of the past in the moving average that the best epoch is chosen by; nnU-Net's."""
 
 Checkpoint = dict[str, Any]
+
+RESTORE = "; copy it again from where it was, or let autoseg_train go on from the checkpoint before it"
+"""What to do about a checkpoint that cannot be read."""
 
 _NETWORK = frozenset({"plan_sha256", "epoch", "network"})
 _RESUMABLE = _NETWORK | {"optimizer", "scaler", "average_dice", "best_dice", "history"}
@@ -218,7 +223,7 @@ def read_checkpoint(path: Path, plan: Plan) -> Checkpoint:
     Raises:
         TrainingError: it is unreadable or belongs to another plan.
     """
-    checkpoint = _load(path, _NETWORK)
+    checkpoint = _load(path, _NETWORK, RESTORE)
     _check_plan(checkpoint, plan, path)
     return checkpoint
 
@@ -231,7 +236,7 @@ def read_progress(run_folder: Path, plan: Plan) -> tuple[int, bool]:
     Raises:
         TrainingError: it is unreadable.
     """
-    checkpoint = _load(run_folder / "checkpoints" / "last.pt", _NETWORK)
+    checkpoint = _load(run_folder / "checkpoints" / "last.pt", _NETWORK, RESTORE)
     return checkpoint["epoch"], "history" not in checkpoint or is_finished(plan, checkpoint["history"])
 
 
@@ -298,11 +303,16 @@ def _save(content: Checkpoint, path: Path) -> None:
         ) from error
 
 
-def _load(path: Path, keys: frozenset[str]) -> Checkpoint:
+def _load(path: Path, keys: frozenset[str], remedy: str = "") -> Checkpoint:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and storage errors share no class below this one
-        raise TrainingError(f"{path}: the checkpoint cannot be read ({_reason(error)})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of foreign pickles before it refuses them
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:  # torch's own text advises to load it all the same
+        found = "it holds more than tensors and plain values, which might be code and is not run"
+        raise TrainingError(f"{path}: the checkpoint cannot be read: {found}{remedy}") from error
+    except Exception as error:  # zip and storage errors share no class below this one
+        raise TrainingError(f"{path}: the checkpoint cannot be read ({_reason(error)}){remedy}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise TrainingError(f"{path}: this is no checkpoint of the form {SCHEMA}")
     if missing := sorted(keys - content.keys()):

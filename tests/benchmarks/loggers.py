@@ -31,8 +31,10 @@ from autoseg.train.progress import write_progress
 from autoseg.train.tracking import TrackedTraining, Tracker, tracked
 
 ROOT = Path(__file__).resolve().parents[2]
-EPOCHS, ITERATIONS, ROUNDS = 5, 2, 2
+EPOCHS, ITERATIONS, ROUNDS = 4, 1, 1
 LONG = 1000
+NARROW = 4
+"""Features of each stage, so that epochs are short and what loggers add stands out."""
 
 
 class Spent:
@@ -141,7 +143,8 @@ def describe(found: dict[str, Any]) -> str:
 
 Made by `python tests/benchmarks/loggers.py` on {found["processor"]}, {found["cores"]} cores, load
 {found["load"]} from other programs too: {found["dataset"]}, plan `{found["plan"]}`, {found["epochs"]} epochs of
-{found["iterations"]} iterations each with all loggers (progress.png, TensorBoard, ClearML offline) and with none, not
+{found["iterations"]} iteration (of a patch, through a network of {NARROW} features, so that the epochs are short)
+with all loggers (progress.png, TensorBoard, ClearML offline), and as many with none, not
 even a file, in turns.
 
 Median seconds from the end of an epoch to the end of the next: {found["seconds_with"]:.2f} with,
@@ -166,7 +169,11 @@ def main() -> None:
     place = Workspace(Path(arguments.workspace))
     run = open_fold(place, find_dataset(arguments.dataset, place), arguments.plan, 0)
     length = {"epochs": EPOCHS, "iterations_per_epoch": ITERATIONS, "validation_iterations": 1, "batch_size": 1}
-    short = run.plan.model_copy(update={"training": run.plan.training.model_copy(update=length)})
+    config = dict(run.plan.network.config)
+    config["features_per_stage"] = [NARROW] * len(config["features_per_stage"])
+    changes = {"training": length, "network": {"config": config}}
+    sections = {name: getattr(run.plan, name).model_copy(update=change) for name, change in changes.items()}
+    short = run.plan.model_copy(update=sections)
     found = measure(FoldRun(run.dataset, short, run.fold, run.store, run.folder))
     target = ROOT / "docs" / "benchmarks" / "loggers"
     target.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
