@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,5 +194,34 @@ def test_a_disk_that_is_really_full(planned: Path, expected: dict[str, Any]) -> 
     lines = finished.stderr.splitlines()
     assert len(lines) == 1 and "cannot be written" in lines[0] and "make room" in lines[0]
     assert not list((planned / RUN).rglob(".partial*"))
+    _train(planned)
+    _assert_same(planned, expected)
+
+
+@pytest.fixture
+def small_disk(planned: Path) -> Iterator[Path]:
+    """The results folder, on a disk in memory of 32 MB."""
+    folder = planned / "results"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small tmpfs cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_small_disk_that_fills_up_meanwhile(planned: Path, expected: dict[str, Any], small_disk: Path) -> None:
+    running = _Process(planned)
+    running.wait_for_epoch(2)
+    ballast = small_disk / "ballast"
+    with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    _, err = running.process.communicate(timeout=300)
+    assert running.process.returncode == 2, err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "cannot be written" in lines[0] and "make room" in lines[0]
+    assert 2 <= torch.load(planned / RUN / "checkpoints" / "last.pt", weights_only=True)["epoch"] < 12
+    ballast.unlink()
     _train(planned)
     _assert_same(planned, expected)
