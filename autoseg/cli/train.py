@@ -82,7 +82,7 @@ def train(
     plan: PlanOption,
     fold: Annotated[
         Optional[int],  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
-        typer.Option("-f", "--fold", min=0, help="Fold of the cross-validation, from 0."),
+        typer.Option("-f", "--fold", help="Fold of the cross-validation, from 0."),
     ] = None,
     device: DeviceOption = "auto",
     time_budget: TimeOption = None,
@@ -116,7 +116,7 @@ def train(
         _benchmark(*measured, choose_device(device), num_workers(workers), augment_device.value, compiled.value)
         return
     if fold is None:
-        raise typer.BadParameter("-f is missing: which fold of the cross-validation, from 0")
+        raise typer.BadParameter("-f (--fold) is missing: which fold of the cross-validation, from 0")
     service = read_service(logger)
     found = find_dataset(dataset, place)
     chosen = place_process(choose_device(device), find_processes())
