@@ -6,7 +6,7 @@ import subprocess
 import sys
 import zipfile
 from email.parser import Parser
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,8 @@ SOURCES = sorted(path for folder in ("autoseg", "tests", "docs") for path in (RO
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel, built from a copy of the sources without a network."""
-    if find_spec("setuptools") is None or find_spec("pip") is None:
+    # looking for pip's module would switch off setuptools' distutils in this process, which torch.compile needs
+    if not {"pip", "setuptools"} <= {one.name.lower() for one in distributions()}:
         pytest.skip("setuptools or pip is not installed (pip install '.[test]' brings them)")
     copy = tmp_path_factory.mktemp("sources")
     shutil.copytree(ROOT / "autoseg", copy / "autoseg", ignore=shutil.ignore_patterns("__pycache__"))

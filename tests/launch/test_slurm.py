@@ -44,7 +44,7 @@ def test_arrays_prepare_and_three_trainings_survive_what_a_cluster_does(script: 
     broken = trial.root / "plans" / "Broken"
     assert [path.name for path in broken.glob("*.json")] == ["problems.json"]
     assert not (trial.root / "preprocessed" / "Broken").exists() and "phantom_003" in text
-    assert "submitted 3 runs as job" in text and "2 runs are in the queue already" in text
+    assert "submitted 3 runs as job" in text and re.search(r"[123] runs are in the queue already", text)
     assert "running on node for" in text and "0 of 3 runs to do" in text
     assert str(tmp_path) not in text
 

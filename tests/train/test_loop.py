@@ -286,8 +286,8 @@ def test_a_loss_that_is_not_finite_later_keeps_the_checkpoint(
 
 
 def test_the_validation_loss_is_checked_too(make_plan: MakePlan, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def infinite(*_: object) -> tuple[float, dict[str, float | None], float]:
-        return float("inf"), {"ball": None, "core": None}, 0.0
+    def infinite(*_: object) -> tuple[float, dict[str, float | None], float, None]:
+        return float("inf"), {"ball": None, "core": None}, 0.0, None
 
     monkeypatch.setattr(loop, "run_validation", infinite)
     with pytest.raises(TrainingError, match="validation loss of epoch 1 is inf"):
