@@ -4,6 +4,7 @@ Import times are the cumulative ones of ``python -X importtime`` in a process of
 that the distribution installed, without what it depends on; versions and licences are its own metadata's.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "explanation" / "dependencies.md"
 RUNS = 1
-BUSY = "eight runnable processes a core"
 
 MODULES = {"SimpleITK": "SimpleITK", "pillow": "PIL", "jinja2": "jinja2"}
 """Import names that differ from those of the distributions."""
@@ -26,7 +26,7 @@ REASONS = {
     "nibabel": "MGZ, and the headers of NIfTI files",
     "monai": "SegResNet, UNETR, Swin UNETR: the implementations that papers are compared with",
     "einops": "imported by MONAI's transformers, which do not declare it as needed",
-    "blosc2": "preprocessed cases: reads a box of a compressed array, several times as fast as a whole one",
+    "blosc2": "preprocessed cases: reads a box of a compressed array",
     "pydantic": "every document: checks, errors with the field's name, JSON schemas",
     "typer": "options of the commands from their annotations; shell completion",
     "rich": "tables and progress",
@@ -84,7 +84,7 @@ def _page(rows: list[str], own: float) -> str:
 
 `python tests/benchmarks/dependencies.py` writes this table from the installed packages, on Python
 {sys.version.split()[0]}. Sizes are those of the package alone (torch as a wheel for CPUs). Import times
-are wall-clock times of one process, here with {BUSY}: compare the rows, not the values.
+are wall-clock times of one process, here with a load of {os.getloadavg()[0] / (os.cpu_count() or 1):.1f} processes a core: compare the rows, not the values.
 
 {table}
 

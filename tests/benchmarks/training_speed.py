@@ -1,8 +1,8 @@
 """This trainer beside nnU-Net's: the same data, folds, patch, batch and network, each side in a process of its own.
 
-    python tests/benchmarks/training_speed.py speed WORKSPACE RAW --peer PYTHON    # about 15 minutes on two free cores
-    python tests/benchmarks/training_speed.py dice WORKSPACE RAW --peer PYTHON     # about 2 hours on two free cores
-    python tests/benchmarks/training_speed.py gpu WORKSPACE RAW --peer PYTHON      # about 15 minutes on a CUDA GPU
+    python tests/benchmarks/training_speed.py speed WORKSPACE RAW --peer PYTHON    # about 30 minutes on two cores
+    python tests/benchmarks/training_speed.py dice WORKSPACE RAW --peer PYTHON     # about 4 hours on two cores
+    python tests/benchmarks/training_speed.py gpu WORKSPACE RAW --peer PYTHON      # never run yet
 
 RAW is nnU-Net's folder of the dataset (Dataset004_Hippocampus), PYTHON an environment with nnunetv2 2.8.1; all else is
 made in WORKSPACE. ``speed`` lets blocks of iterations of both sides alternate, the other side's processes being stopped
