@@ -79,12 +79,13 @@ def _import_once(module: str) -> float:
 
 
 def _page(rows: list[str], own: float) -> str:
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
     table = "\n".join(["| package | version | licence | size | import | why |", "|---|---|---|---|---|---|", *rows])
     return f"""# Dependencies
 
 `python tests/benchmarks/dependencies.py` writes this table from the installed packages, on Python
 {sys.version.split()[0]}. Sizes are those of the package alone (torch as a wheel for CPUs). Import times
-are wall-clock times of one process, here with a load of {os.getloadavg()[0] / (os.cpu_count() or 1):.1f} processes a core: compare the rows, not the values.
+are wall-clock times of one process, here with a load of {load:.1f} processes a core: compare the rows, not the values.
 
 {table}
 
