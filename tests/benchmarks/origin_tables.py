@@ -32,7 +32,8 @@ def main() -> None:
         f"{options.machine}.", "",
         "These are short trainings of small networks, each plan once, on one fold: they show that the tables run and "
         "what their reports look like, not which setting is best. Intervals are 95 %, over cases; they do not hold "
-        "what another seed or fold would change. A verdict is corrected for the comparisons of its table.",
+        "what another seed or fold would change. A verdict is corrected for the comparisons of its table. On "
+        "a machine that does other work, times are stretched unequally and say nothing.",
     ]  # fmt: skip
     TARGET.write_text("\n".join(head) + "\n" + "".join(parts), encoding="utf-8")
 
