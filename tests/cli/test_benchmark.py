@@ -50,7 +50,7 @@ def test_a_second_stage_needs_no_first_one_trained(planned: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ("-f is missing",)),
+        ([], ("-f (--fold) is missing",)),
         (["--benchmark", "-f", "9"], ("fold", "9")),
     ],
 )
