@@ -51,10 +51,10 @@ class TrainingDisplay:
     def __init__(self, out: Any) -> None:
         """Print the lines on the console ``out``."""
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         stderr = Console(stderr=True)
-        columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn())
+        columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
         self._task = self._bar.add_task("training", total=None)
         self._out = out
@@ -68,9 +68,13 @@ class TrainingDisplay:
 
     def show(self, event: Any) -> None:
         """Show one event of ``train_fold``."""
-        from autoseg.train.log import IterationReport
+        from autoseg.train.log import IterationReport, StopReport
 
-        if isinstance(event, IterationReport):
+        if isinstance(event, StopReport):
+            again = "Ctrl-C" if event.signal_name == "SIGINT" else event.signal_name
+            if self._bar.console.is_terminal:
+                self._bar.console.print(f"stopping after this iteration; {again} again stops at once", markup=False)
+        elif isinstance(event, IterationReport):
             title = f"epoch {event.epoch}/{event.epochs}, {event.phase}"
             self._bar.update(self._task, description=title, completed=event.iteration, total=event.iterations)
         else:

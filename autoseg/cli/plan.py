@@ -290,10 +290,15 @@ def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
     )
     for name, found in fingerprint.components.items():
         cases = sum(case.label_voxels[name] > 0 for case in fingerprint.cases)
-        sizes = (
-            f", of {found.min_mm3:.3g} to {found.max_mm3:.3g} mm3, median {found.median_mm3:.3g}" if found.count else ""
-        )
+        volumes = [_millilitres(found.min_mm3), _millilitres(found.max_mm3), _millilitres(found.median_mm3)]
+        sizes = ", of {} to {} ml, median {} ml".format(*volumes) if found.count else ""
         console().print(f"  {name}: in {cases} cases, {found.count} components{sizes}", markup=False)
+
+
+def _millilitres(mm3: float | None) -> str:
+    """Return a volume with three digits, in the unit that readers of volumes think in."""
+    value = (mm3 or 0.0) / 1000
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _print_written(dataset: str, plans: "Sequence[Plan]", place: "Workspace", others: Sequence[str]) -> None:

@@ -30,8 +30,8 @@ class StopFlag:
 
 
 @contextmanager
-def catch_signals() -> Iterator[StopFlag]:
-    """Turn the first SIGINT or SIGTERM into a flag and let the second interrupt at once.
+def catch_signals(on_first: Callable[[str], None] = lambda signal_name: None) -> Iterator[StopFlag]:
+    """Turn the first SIGINT or SIGTERM into a flag, tell ``on_first`` its name, and let the second interrupt at once.
 
     The handlers before are restored on leaving. A signal that came too late for ``check`` is raised then. Python lets
     only the main thread handle signals; in another thread the flag stays as it is.
@@ -45,6 +45,7 @@ def catch_signals() -> Iterator[StopFlag]:
         if stop.signal_name is not None:
             raise KeyboardInterrupt
         stop.signal_name = signal.Signals(number).name
+        on_first(stop.signal_name)
 
     previous = {number: signal.signal(number, notice) for number in SIGNALS}
     try:

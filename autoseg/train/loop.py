@@ -46,6 +46,7 @@ from autoseg.train.log import (
     NoLog,
     OnEvent,
     Phase,
+    StopReport,
     TrainingLog,
     make_record,
 )
@@ -104,7 +105,7 @@ def train_fold(
     _check_cases(fold, store)
     with (
         _hold_together(run_folder, processes),
-        catch_signals() as stop,
+        catch_signals(lambda signal_name: on_event(StopReport(signal_name))) as stop,
         explain_shortage(plan, device, processes),
     ):
         stop.agree = Agreement(processes)
