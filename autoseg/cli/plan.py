@@ -32,6 +32,7 @@ from autoseg.cli._command import (
 from autoseg.cli._completion import complete_plan, complete_recipe
 from autoseg.cli._plans import plans_table, read_memory, tell_difference, tell_story
 from autoseg.cli._progress import progress_bar
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.cli._answers import PlanAnswer
@@ -144,7 +145,7 @@ def plan(
         _plan_from_fingerprint(folder, place, request)
         return
     found = find_dataset(dataset, place, strict=False)
-    console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channel(s), in {found.folder}")
+    console().print(_describe(found), markup=False)
     given = {"--part": part, "--only-preprocess": only_preprocess, "--no-preprocess": no_preprocess}
     num = num_workers(workers)
     if launcher == Launcher.slurm:
@@ -165,6 +166,11 @@ def plan(
     answer(lambda: _answer(made, found.folder, len(found.cases), place))
     if made.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _describe(dataset: "Dataset") -> str:
+    channels = f"{count(len(dataset.channels), 'channel')} ({', '.join(dataset.channels)})"
+    return f"{dataset.name}: {count(len(dataset.cases), 'case')}, {channels}, in {dataset.folder}"
 
 
 def _submit(
@@ -215,7 +221,7 @@ def _prepare(
     others = ("fingerprint.json", "splits.json", "problems.json")
     _print_written(dataset.name, plans, place, others)
     if failed:
-        out.print(f"preprocessed: {len(dataset.cases) - len(failed)} of {len(dataset.cases)} cases")
+        out.print(f"preprocessed: {len(dataset.cases) - len(failed)} of {count(len(dataset.cases), 'case')}")
     following = tell_next(dataset.name, plans, ready=failed == [])
     return Made(plans, failed, following, skipped, others)
 
@@ -237,7 +243,10 @@ def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanReque
 
     fingerprint = take_fingerprint(folder, place)
     out = console()
-    out.print(f"{fingerprint.dataset}: nnU-Net's fingerprint of {len(fingerprint.cases)} cases, no images, in {folder}")
+    out.print(
+        f"{fingerprint.dataset}: nnU-Net's fingerprint of {count(len(fingerprint.cases), 'case')}, no images, "
+        f"in {folder}"
+    )
     plans, skipped = _make_plans(fingerprint, place, request)
     _print_written(fingerprint.dataset, plans, place, ("fingerprint.json",))
     following = "autoseg_plan -d FOLDER"
@@ -273,7 +282,7 @@ def _print_problems(problems: "Problems") -> None:
     from autoseg.cli._tables import problems_table
 
     out = console()
-    out.print(f"checked: {problems.errors} errors and {problems.warnings} warnings, worst first")
+    out.print(f"checked: {count(problems.errors, 'error')} and {count(problems.warnings, 'warning')}, worst first")
     out.print(problems_table(problems))
 
 
@@ -285,14 +294,14 @@ def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
     orientations = sorted({case.orientation for case in fingerprint.cases})
     console().print(
         f"checked: no errors; median {_times(shape)} voxels of {_times(spacing)} mm (z, y, x); "
-        f"stored as {', '.join(orientations)}; {num_folds} folds",
+        f"stored as {', '.join(orientations)}; {count(num_folds, 'fold')}",
         markup=False,
     )
     for name, found in fingerprint.components.items():
         cases = sum(case.label_voxels[name] > 0 for case in fingerprint.cases)
         volumes = [_millilitres(found.min_mm3), _millilitres(found.max_mm3), _millilitres(found.median_mm3)]
         sizes = ", of {} to {} ml, median {} ml".format(*volumes) if found.count else ""
-        console().print(f"  {name}: in {cases} cases, {found.count} components{sizes}", markup=False)
+        console().print(f"  {name}: in {count(cases, 'case')}, {count(found.count, 'component')}{sizes}", markup=False)
 
 
 def _millilitres(mm3: float | None) -> str:

@@ -35,6 +35,7 @@ from autoseg.data.pairing import (
 from autoseg.data.problems import Problem, make_problem, relative_name
 from autoseg.data.workspace import dataset_name
 from autoseg.errors import DatasetError
+from autoseg.plurals import count
 
 DEPTH = 3
 """How many folders deep the files of a download are looked for."""
@@ -180,7 +181,10 @@ def _listed_cases(folder: Path, description: Description, num_channels: int) -> 
     ]
     problems = [
         make_problem(
-            "channels", f"{len(case.images)} images for {num_channels} channels", f"correct {FILE_NAME}", case=case.name
+            "channels",
+            f"{count(len(case.images), 'image')} for {count(num_channels, 'channel')}",
+            f"correct {FILE_NAME}",
+            case=case.name,
         )
         for case in cases
         if len(case.images) != num_channels
@@ -253,7 +257,7 @@ def _other_endings(folder: Path, endings: tuple[str, ...]) -> list[Problem]:
         everything = {path.name for paths in list_volumes(folder / part).values() for path in paths}
         others = sorted(everything - {path.name for paths in taken.values() for path in paths})
         if others:
-            found = f"{len(others)} files in {part} do not end in {endings[0]}: {summarise(others)}"
+            found = f"{count(len(others), 'file')} in {part} not ending in {endings[0]}: {summarise(others)}"
             problems.append(make_problem("left out", found, "nothing, if that is meant", file=part))
     return problems
 

@@ -18,6 +18,7 @@ from autoseg.data.cases import Dataset
 from autoseg.data.problems import Problem, dataset_error, make_problem
 from autoseg.documents import Document, parse_document
 from autoseg.errors import DatasetError, DocumentError
+from autoseg.plurals import count
 
 SCHEMA: Literal["autoseg.splits.1"] = "autoseg.splits.1"
 OWN_SPLITS = "splits_final.json"
@@ -203,6 +204,6 @@ def _own_problems(own: Sequence[_OwnFold], known: set[str]) -> list[Problem]:
         if both := sorted(set(fold.train) & set(fold.val)):
             found.append(f"fold {index} has cases in train and in val: {both[:3]} ({len(both)} in all)")
         if not fold.train or not fold.val:
-            found.append(f"fold {index}: train has {len(fold.train)} and val {len(fold.val)} cases")
+            found.append(f"fold {index}: train has {len(fold.train)} and val {count(len(fold.val), 'case')}")
         problems += [make_problem("splits", text, "correct it, or remove the file", file=OWN_SPLITS) for text in found]
     return problems

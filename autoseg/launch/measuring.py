@@ -13,6 +13,7 @@ from autoseg.errors import DatasetError, WorkspaceError
 from autoseg.fingerprint.extract import examine, measure_cases
 from autoseg.fingerprint.fingerprint import Fingerprint, present_labels
 from autoseg.fingerprint.nnunet import read_nnunet_fingerprint, write_nnunet_fingerprint
+from autoseg.plurals import count
 
 OnCase = Callable[[Case], None]
 
@@ -127,8 +128,10 @@ def choose_splits(
     if trained := sorted(results_folder(workspace, dataset.name).glob("*/fold_*/checkpoints/last.pt")):
         old, new = _named_cases(before), {case.name for case in dataset.cases}
         raise WorkspaceError(
-            f"{path}: the folds would change ({len(new - old)} cases are new, {len(old - new)} are gone), but "
-            f"{len(trained)} folds are trained on those before, e.g. {trained[0].parents[1]}; plan in another "
+            f"{path}: the folds would change ({count(len(new - old), 'case is', 'cases are')} new, "
+            f"{len(old - new)} gone), but "
+            f"{count(len(trained), 'fold is', 'folds are')} trained on those before, e.g. "
+            f"{trained[0].parents[1]}; plan in another "
             f"workspace (-w), or move {results_folder(workspace, dataset.name)} and {path.name} elsewhere"
         )
     return made
