@@ -226,8 +226,9 @@ def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker 
     from autoseg.launch.fold import validate
     from autoseg.launch.tracking import tell_scores
 
-    out = console()
-    with progress_bar("predicting validation cases", len(this_run.fold.validation)) as advance:
+    out, num = console(), len(this_run.fold.validation)
+    out.print(f"predicting and scoring {count(num, 'validation case')}")
+    with progress_bar("predicting validation cases", num) as advance:
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
     tell_scores(tracker, this_run, metrics)
     out.print(metrics_table(metrics.mean, f"validation, {count(len(metrics.cases), 'case')}"))

@@ -32,6 +32,7 @@ KINDS: dict[str, Severity] = {
     "rare label": "warning",
     "constant channel": "warning",
     "other axes": "warning",
+    "parted patient": "warning",
     "mixed orientations": "warning",
     "left out": "warning",
 }
