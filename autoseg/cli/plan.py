@@ -208,7 +208,6 @@ def _prepare(
     """Measure, plan, and preprocess on the device unless it is None."""
     from autoseg.launch.measuring import describe_folds, measure
 
-    out = console()
     with progress_bar("checking and measuring", len(dataset.cases)) as advance:
         fingerprint, splits = measure(
             dataset, place, num_workers=workers, on_case=advance, on_problems=_print_problems, force=force

@@ -182,7 +182,7 @@ def test_folds_do_not_change_under_results(place: Workspace, own_raw: Path, chan
     _pretend_trained(place, fold=1)
     with pytest.raises(WorkspaceError) as caught:
         measure(find_dataset("Phantom", place), place, num_workers=1)
-    counts = "1 cases are new, 0 are gone" if change == "new" else "0 cases are new, 1 are gone"
+    counts = "1 case is new, 0 gone" if change == "new" else "0 cases are new, 1 gone"
     assert counts in str(caught.value) and "fold_1" in str(caught.value) and "-w" in str(caught.value)
     assert {path: path.read_bytes() for path in place.plans("Phantom").glob("*.json")} == before
     shutil.rmtree(place.root / "results")
