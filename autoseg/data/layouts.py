@@ -132,12 +132,11 @@ def abdomenct(folder: Path) -> Dataset | None:
     both = {name: paths for name, paths in masks.items() if name in images}
     numbered = [(name, -1, path) for name, paths in images.items() for path in paths if name in both]
     cases, problems = pair(numbered, both, 1)
-    alone = (("images without mask", images, masks), ("masks without image", masks, images))
-    for what, names, others in alone:  # published in parts, and not all images with a mask
+    alone = (("image", "mask", images, masks), ("mask", "image", masks, images))
+    for what, other, names, others in alone:  # published in parts, and not all images with a mask
         if found := sorted(set(names) - set(others)):
-            problems.append(
-                make_problem("left out", f"{len(found)} {what}: {summarise(found)}", "nothing, if that is meant")
-            )
+            told = f"{count(len(found), what)} without {other}: {summarise(found)}"
+            problems.append(make_problem("left out", told, "nothing, if that is meant"))
     return _from_download(folder, ABDOMENCT_LABELS, cases, problems)
 
 
