@@ -134,12 +134,21 @@ def preprocess_cases(
         )  # fmt: skip
 
 
-def tell_next(dataset: str, plans: "Sequence[Plan]", *, ready: bool) -> str:
-    """Print and return the command that comes next; ``ready``: all cases are preprocessed."""
+def tell_next(dataset: str, plans: "Sequence[Plan]", *, ready: bool, mend: bool = False) -> str:
+    """Print and return the command that comes next.
+
+    Args:
+        dataset: of the plans.
+        plans: that were made.
+        ready: all cases are preprocessed.
+        mend: some could not be; else, unless ``ready``, none was tried.
+    """
     first = plans[0].previous_stage
     train = f"autoseg_train -d {dataset} -a {first or plans[0].name} -f 0"
     later = f"   (and its other folds; then {plans[0].name})" if first and ready else ""
-    following = train if ready else f"autoseg_plan -d {dataset}"
+    names = " ".join(f"-a {one.name}" for one in plans)
+    preprocess = f"autoseg_plan -d {dataset}" if mend else f"autoseg_plan -d {dataset} {names} --only-preprocess"
+    following = train if ready else preprocess
     console().print(f"next: {following}{later}", soft_wrap=True)
     return following
 

@@ -19,16 +19,23 @@ LEFT_TO_THE_FILE = (
 SHORT = {"hausdorff_95": "HD95, mm", "average_surface_distance": "ASD, mm", "volume_difference_ml": "difference, ml"}
 
 
-def metrics_table(mean: Mapping[str, Mapping[str, float | None]], title: str) -> Any:
-    """Return a table of the main mean metrics, one row a region; undefined values are a dash."""
+def metrics_table(mean: Mapping[str, Mapping[str, float | None]], title: str, tolerance_mm: float) -> Any:
+    """Return a table of the main mean metrics, one row a region; undefined values are a dash.
+
+    Args:
+        mean: region to metric to value.
+        title: of the column of regions.
+        tolerance_mm: of the surface Dice.
+    """
     from rich.table import Table
 
     found = dict.fromkeys(metric for values in mean.values() for metric in values)
     metrics = [metric for metric in found if metric not in LEFT_TO_THE_FILE]
+    short = {**SHORT, "surface_dice": f"surface dice, {tolerance_mm:g} mm"}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(title, no_wrap=True)
     for metric in metrics:
-        table.add_column(SHORT.get(metric, metric.replace("_", " ")), justify="right", no_wrap=True)
+        table.add_column(short.get(metric, metric.replace("_", " ")), justify="right", no_wrap=True)
     for region, values in mean.items():
         table.add_row(region, *(_number(values.get(metric)) for metric in metrics))
     return table

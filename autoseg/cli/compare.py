@@ -199,6 +199,8 @@ def _load(
         found = [choose_plans(runs, wanted) for runs in found]
     else:
         names = [dataset] if dataset else datasets_with_runs(place)
+        if not names and add:
+            raise WorkspaceError(f"--add {add[0]}: say with -d which dataset it is of")
         if not names:
             raise WorkspaceError(
                 f"{place.root / 'results'}: no runs yet; make one with autoseg_train -d DATASET -a unet -f 0"
@@ -219,6 +221,8 @@ def _with_added(runs: "Runs", add: list[str], place: "Workspace", num_datasets: 
             raise WorkspaceError(f"--add {text}: {num_datasets} datasets are compared; say with -d which one it is of")
         with progress_bar(f"scoring {name}", None) as advance:
             runs = add_results(runs, name, Path(folder), place, advance)
+        for remark in dict.fromkeys(remark for one in runs.finished(name) for remark in one.remarks):
+            console().print(f"warning: {name}: {remark}", markup=False, soft_wrap=True)
     return runs
 
 

@@ -69,9 +69,14 @@ def evaluate(
         metrics = evaluate_label_folders(reference, prediction, labels, **options, on_case=advance)
     path = output or prediction / "metrics.json"
     write_document(path, metrics)
-    out.print(metrics_table(metrics.mean, f"mean of {count(len(metrics.cases), 'case')}"))
+    out.print(metrics_table(metrics.mean, f"mean of {count(len(metrics.cases), 'case')}", tolerance))
     out.print(f"wrote {path}", soft_wrap=True)
-    out.print("next: autoseg_compare   (the report of all trained plans)")
+    name = dataset or "DATASET"
+    following = (
+        f"autoseg_compare -d {name} --add NAME={path.parent}   (beside the trained plans, under a name of yours)"
+    )
+    if path.name == "metrics.json":  # where --add looks for it
+        out.print(f"next: {following}", markup=False, soft_wrap=True)
     answer(lambda: _answer(path, metrics))
 
 

@@ -221,7 +221,7 @@ def _prepare(
     _print_written(dataset.name, plans, place, others)
     if failed is not None:
         _print_preprocessed(dataset, plans, place, len(failed))
-    following = tell_next(dataset.name, plans, ready=failed == [])
+    following = tell_next(dataset.name, plans, ready=failed == [], mend=bool(failed))
     return Made(plans, failed, following, skipped, others)
 
 
@@ -260,6 +260,7 @@ def _make_plans(
     """Make the plans and print them, and why others were skipped; return both."""
     from autoseg.launch.prepare import make_plans
     from autoseg.plan.sides import mirroring_warnings
+    from autoseg.plan.summary import memory_warnings
 
     with progress_bar("planning", None):
         plans, refused = make_plans(fingerprint, place, request)
@@ -268,9 +269,8 @@ def _make_plans(
     out.print(plans_table(plans, fingerprint, device, seconds))
     if advice := advise_length(plans, device, seconds):
         out.print(advice, markup=False, soft_wrap=True)
-    for one in plans:
-        for warning in mirroring_warnings(one):
-            out.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    for warning in [text for one in plans for text in (*mirroring_warnings(one), *memory_warnings(one))]:
+        out.print(f"warning: {warning}", markup=False, soft_wrap=True)
     for reason in dict.fromkeys(refused.values()):
         names = ", ".join(name for name, text in refused.items() if text == reason)
         out.print(f"skipped {names}: {reason}", markup=False)

@@ -231,7 +231,11 @@ def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker 
     with progress_bar("predicting validation cases", num) as advance:
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
     tell_scores(tracker, this_run, metrics)
-    out.print(metrics_table(metrics.mean, f"validation, {count(len(metrics.cases), 'case')}"))
+    out.print(
+        metrics_table(
+            metrics.mean, f"validation, {count(len(metrics.cases), 'case')}", metrics.about.surface_tolerance_mm
+        )
+    )
     out.print(
         f"wrote {this_run.folder}: checkpoints/, logs/, events/, progress.png, validation/metrics.json", soft_wrap=True
     )

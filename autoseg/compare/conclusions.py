@@ -275,6 +275,7 @@ def _notes_on_runs(summary: Summary, runs: Runs) -> Iterator[str]:
 def _notes_on_folds(summary: Summary, runs: Runs, plan: str) -> Iterator[str]:
     means = {}
     for run in runs.finished(plan):
+        yield from (f"{plan}: {remark}." for remark in run.remarks)
         if run.missing:
             shown = ", ".join(run.missing[:MAX_NAMED]) + (" ..." if len(run.missing) > MAX_NAMED else "")
             yield f"{plan}, fold {run.fold}: {count(len(run.missing), 'validation case')} without a score: {shown}."

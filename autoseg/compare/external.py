@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -12,14 +12,21 @@ from typing import Any
 from autoseg.compare.report import COLUMNS
 from autoseg.compare.runs import CASES, Run, Runs, Values
 from autoseg.compare.summary import Fold
-from autoseg.data.dataset import find_dataset
+from autoseg.data.dataset import find_dataset, known_datasets
+from autoseg.data.labels import Labels
 from autoseg.data.pairing import list_volumes
 from autoseg.data.workspace import Workspace
-from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.documents import read_document
+from autoseg.errors import AutosegError, WorkspaceError, nearest
+from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.plurals import count
 
 NNUNET_METRICS = {"Dice": "dice"}
 TOLERANCE_MM = 2.0
+ADDED = "added"
+"""What stands for the fold where results are of no known one."""
+
+MAX_NAMED = 3
 _FOLD = re.compile(r"fold_(\d+)")
 _ENDINGS = re.compile(r"(\.nii(\.gz)?|\.nrrd|\.mha|\.mhd|\.tiff?|\.png|\.b2nd)$")
 Table = dict[tuple[str, str, Fold], dict[str, Values]]
@@ -60,8 +67,52 @@ def add_results(runs: Runs, name: str, folder: Path, workspace: Workspace, on_ca
         raise WorkspaceError(f"--add {name}={folder}: a plan of this name is there already; choose another name")
     if not folder.is_dir():
         raise WorkspaceError(f"--add {name}={folder}: no such folder")
-    added = [_added(name, fold, cases, place) for fold, place, cases in _find_results(runs, folder, workspace, on_case)]
+    if not runs.runs:
+        _check_name(runs.dataset, workspace)
+    known = _case_names(runs, workspace)
+    added = [
+        replace(_added(name, fold, cases, place), remarks=_remarks(known, cases, place) if fold == ADDED else ())
+        for fold, place, cases in _find_results(runs, folder, workspace, on_case)
+    ]
     return replace(runs, runs=(*runs.runs, *added))
+
+
+def _check_name(name: str, workspace: Workspace) -> None:
+    """Refuse a name that no dataset has and that one nearly has: a report of its own would stand under it.
+
+    Raises:
+        WorkspaceError: so it is.
+    """
+    known = known_datasets(workspace)
+    if name not in known and not workspace.plans(name).is_dir() and (meant := nearest(name, known)):
+        raise WorkspaceError(f"-d {name}: there is no such dataset, and no run of it{meant}")
+
+
+def _case_names(runs: Runs, workspace: Workspace) -> frozenset[str]:
+    """Return the names of the dataset's cases; none where the dataset is not at hand."""
+    try:
+        return frozenset(case.name for case in find_dataset(runs.dataset, workspace, strict=False).cases)
+    except AutosegError:
+        return frozenset()
+
+
+def _remarks(known: frozenset[str], cases: Mapping[str, Values], place: Path) -> tuple[str, ...]:
+    """Return what is doubtful: cases that the results lack, and segmentations of no case, whose names may be wrong."""
+    if not known:
+        return ()
+    told = []
+    if lacking := sorted(known - cases.keys()):
+        told.append(
+            f"no results for {len(lacking)} of the dataset's {count(len(known), 'case')} ({_named(lacking)}); these "
+            "are left out, and do not count as failed"
+        )
+    if strange := sorted({*cases, *list_volumes(place)} - known):
+        told.append(f"{count(len(strange), 'result')} of no case of the dataset ({_named(strange)})")
+    return tuple(told)
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
 
 
 def _added(name: str, fold: Fold, cases: dict[str, Values], place: Path) -> Run:
@@ -119,13 +170,13 @@ def _find_results(
     folds = sorted(path for path in folder.glob("fold_*/validation/summary.json"))
     for path in folds or [path for path in (folder / "summary.json",) if path.is_file()]:
         matched = _FOLD.search(str(path.parent.relative_to(folder)))
-        yield int(matched.group(1)) if matched else "added", path.parent, _read_nnunet(path, labels)
+        yield int(matched.group(1)) if matched else ADDED, path.parent, _read_nnunet(path, labels)
     if folds or (folder / "summary.json").is_file():
         return
     if (folder / "metrics.json").is_file():
-        yield "added", folder, _read_metrics(folder / "metrics.json")
+        yield ADDED, folder, _read_metrics(folder / "metrics.json")
         return
-    yield "added", folder, _score(runs, folder, workspace, on_case)
+    yield ADDED, folder, _score(runs, folder, workspace, on_case)
 
 
 def _labels(runs: Runs, workspace: Workspace) -> dict[frozenset[int], str]:
@@ -188,8 +239,14 @@ def _score(runs: Runs, folder: Path, workspace: Workspace, on_case: Callable[[st
             f"{folder}: no segmentation is named like a case of {dataset.name}, e.g. {dataset.cases[0].name}"
         )
     options: dict[str, Any] = {"tolerance_mm": _tolerance(runs), "lesions": dataset.lesions, "on_case": on_case}
-    metrics = evaluate_folder(cases, folder, dataset.labels, **options)
+    metrics = evaluate_folder(cases, folder, dataset.labels or _measured_labels(runs.dataset, workspace), **options)
     return metrics.cases
+
+
+def _measured_labels(dataset: str, workspace: Workspace) -> Labels | None:
+    """Return the labels that were found where none are declared: another value in a segmentation is then a mistake."""
+    path = workspace.fingerprint(dataset)
+    return read_document(path, Fingerprint).label_scheme if path.is_file() else None
 
 
 def _tolerance(runs: Runs) -> float:

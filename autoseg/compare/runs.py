@@ -40,6 +40,7 @@ class Run:
         record: run.json.
         missing: validation cases of the fold that have no score although the run is finished.
         predictions: folder of the segmentations, None where they are not known.
+        remarks: what is doubtful about results from elsewhere.
     """
 
     plan: str
@@ -53,6 +54,7 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     predictions: Path | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

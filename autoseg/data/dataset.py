@@ -13,7 +13,7 @@ from autoseg.data.splits import OWN_SPLITS
 from autoseg.data.workspace import NUMBERED_FOLDER, Workspace, dataset_name
 from autoseg.errors import DatasetError, nearest
 
-__all__ = ["Case", "Dataset", "find_dataset", "find_folder", "find_images", "name_dataset"]
+__all__ = ["Case", "Dataset", "find_dataset", "find_folder", "find_images", "known_datasets", "name_dataset"]
 
 
 def name_dataset(name_or_path: str, workspace: Workspace) -> str:
@@ -112,7 +112,7 @@ def _own_splits(folder: Path, workspace: Workspace) -> Path | None:
     ``$nnUNet_preprocessed`` (only for a dataset of ``$nnUNet_raw``, since the names of others mean nothing there)."""
     found = [folder / OWN_SPLITS]
     raw, preprocessed = workspace.nnunet_raw, workspace.nnunet_preprocessed
-    if raw and preprocessed and folder.parent.resolve() == raw.resolve():
+    if raw and preprocessed and (raw / folder.name).resolve() == folder.resolve():
         found.append(preprocessed / folder.name / OWN_SPLITS)
     return next((path for path in found if path.is_file()), None)
 
@@ -122,9 +122,18 @@ def _unknown(name: str, path: Path | None, roots: list[Path]) -> DatasetError:
         return DatasetError(
             f"{path}: no such folder; -d takes the name of a dataset in {roots[0]} or the path of its folder"
         )
-    known = sorted({dataset_name(folder) for root in roots for folder in _folders(root)})
+    known = _known(roots)
     there = f"datasets there: {', '.join(known)}{nearest(name, known)}" if known else "there are no datasets there"
     return DatasetError(f"no dataset {name!r} in {' or '.join(str(root) for root in roots)}; {there}")
+
+
+def known_datasets(workspace: Workspace) -> list[str]:
+    """Return the names of the datasets that stand where ``find_dataset`` looks them up by name."""
+    return _known([workspace.raw, *([workspace.nnunet_raw] if workspace.nnunet_raw else [])])
+
+
+def _known(roots: list[Path]) -> list[str]:
+    return sorted({dataset_name(folder) for root in roots for folder in _folders(root)})
 
 
 def _folders(root: Path) -> list[Path]:

@@ -226,6 +226,7 @@ def _parted_groups(own: Sequence[_OwnFold], groups: Mapping[str, Sequence[str]],
     if not parted:
         return []
     index, group = parted[0]
-    found = f"fold {index} has cases of {group} in train and in val ({len({g for _, g in parted})} such groups in all)"
+    total = count(len({group for _, group in parted}), "such group")
+    found = f"fold {index} has cases of {group} in train and in val ({total} in all)"
     remedy = "scores will be too good if that is one patient; keep such cases on one side, or remove the file"
     return [make_problem("parted patient", found, remedy, file=name)]

@@ -134,7 +134,7 @@ def align(volume: Volume, geometry: Geometry, path: Path, reference: Path) -> Vo
     difference = same_geometry(canonical_geometry(volume.geometry), canonical_geometry(geometry))
     if difference is not None:
         raise VolumeError(
-            path, f"lies on another grid than {reference.name}: {difference}",
+            path, f"lies on another grid than {_tell_apart(reference, path)}: {difference}",
             "resample it onto that grid, or, if only its header is wrong, copy that file's",
             kind="shape" if difference.startswith("shape") else "grid",
         )  # fmt: skip
@@ -144,6 +144,11 @@ def align(volume: Volume, geometry: Geometry, path: Path, reference: Path) -> Vo
     found = f"is stored along other axes than {reference.name} ({codes}), in the same space"
     remark = Remark(path, "other axes", found, "nothing to do: its axes are exchanged on reading")
     return Volume(array, geometry, (*volume.remarks, remark))
+
+
+def _tell_apart(path: Path, other: Path) -> str:
+    """Return the name of a file, with its folder where another file of that name is meant too."""
+    return path.name if path.name != other.name else f"{path.parent.name}/{path.name}"
 
 
 def to_canonical(volume: Volume) -> Volume:

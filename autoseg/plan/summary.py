@@ -31,6 +31,17 @@ def summarise(plan: Plan, fingerprint: Fingerprint) -> dict[str, str]:
     return dict(zip(COLUMNS, texts))
 
 
+def memory_warnings(plan: Plan) -> list[str]:
+    """Return a text if the plan is predicted to need more than its budget, as nnU-Net's own plans may."""
+    needed, budget = plan.estimate.memory_gb, plan.budget.memory_gb
+    if needed <= budget:
+        return []
+    return [
+        f"{plan.name} is predicted to take {needed:.1f} GB, more than the {budget:g} GB that it was planned for: its "
+        f"size follows nnU-Net's own formula, which estimates otherwise"
+    ]
+
+
 def field_of_view(plan: Plan, fingerprint: Fingerprint) -> float:
     """Return the part of the median image, or of its slice, that lies within a patch."""
     shape = median_shape(plan, fingerprint)

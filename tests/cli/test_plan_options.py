@@ -100,3 +100,9 @@ def test_a_training_of_weeks_is_told_with_a_remedy(
         assert plan.main(options) == 0
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("all epochs of nnunet take")]
         assert len(lines) == told and all("--time-budget 6h" in line and "days on this" in line for line in lines)
+
+
+def test_what_takes_more_than_was_asked_for_is_warned_of(volumes: Path, tmp_path: Path, capsys: Captured) -> None:
+    for memory, told in (("0.1", True), ("8", False)):
+        assert plan.main(["-d", str(volumes), "-w", str(tmp_path), "-a", "nnunet", "--memory", memory]) == 0
+        assert ("more than the 0.1 GB that it was planned for" in capsys.readouterr().out) is told

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from autoseg.compare.report import format_cases, write_overview
 from autoseg.compare.runs import Runs, load_runs
 from autoseg.compare.summary import FOREGROUND
 from autoseg.compare.tables import escape_latex, format_latex, format_markdown
-from autoseg.data.volumes import read_label
+from autoseg.data.dataset import find_dataset
+from autoseg.data.volumes import read_label, write_segmentation
 from autoseg.data.workspace import Workspace
-from autoseg.documents import read_document
-from autoseg.errors import WorkspaceError
+from autoseg.documents import read_document, write_document
+from autoseg.errors import VolumeError, WorkspaceError
 from autoseg.evaluate.metrics import dice
+from autoseg.fingerprint.extract import extract_fingerprint
 
 HEAD = "dataset,plan,fold,case,region,metric,value\n"
 
@@ -119,6 +122,47 @@ def test_scored_and_unscored_segmentations_enter(phantom_folder: Path, workspace
     assert dice(array == 1, array == 1) == 1.0
     (tmp_path / "metrics.json").write_text(json.dumps({"cases": {"case": {"liver": {"dice": 0.25}}}}))
     assert _add(runs, tmp_path, place).runs[0].cases == {"case": {"liver": {"dice": 0.25}}}
+
+
+def test_cases_without_results_and_results_of_no_case_are_told(
+    phantom_folder: Path, workspace: Path, tmp_path: Path
+) -> None:
+    labels = sorted((phantom_folder / "labelsTr").iterdir())
+    for number, path in enumerate(labels[:-1]):
+        (tmp_path / path.name).symlink_to(path)
+        run = _add(Runs("Phantom", ()), tmp_path, Workspace(workspace)).runs[0]
+        lacking = len(labels) - number - 1
+        assert f"no results for {lacking} of the dataset's {len(labels)} cases (phantom_" in run.remarks[0]
+    (tmp_path / labels[-1].name).symlink_to(labels[-1])
+    assert _add(Runs("Phantom", ()), tmp_path, Workspace(workspace)).runs[0].remarks == ()
+    (tmp_path / "case_9.nii.gz").symlink_to(labels[0])
+    runs = _add(Runs("Phantom", ()), tmp_path, Workspace(workspace))
+    assert runs.runs[0].remarks == ("1 result of no case of the dataset (case_9)",)
+    assert any("theirs: 1 result of no case" in note for note in conclude(measure(runs), runs).notes)
+
+
+def test_a_misspelt_dataset_gets_no_report_of_its_own(workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps({"cases": {"case": {"liver": {"dice": 0.25}}}}))
+    with pytest.raises(WorkspaceError, match="-d Phantm: there is no such dataset, .* did you mean 'Phantom'"):
+        _add(Runs("Phantm", ()), tmp_path, Workspace(workspace))
+    assert _add(Runs("Elsewhere", ()), tmp_path, Workspace(workspace)).names == ("theirs",)
+
+
+def test_a_value_that_was_measured_nowhere_is_a_mistake(phantom_folder: Path, tmp_path: Path) -> None:
+    """Two folders declare no labels; those that autoseg_plan found count then."""
+    place = Workspace(tmp_path)
+    for kind in ("images", "labels"):
+        shutil.copytree(phantom_folder / f"{kind}Tr", place.raw / "Bare" / kind)
+    mine = shutil.copytree(place.raw / "Bare" / "labels", tmp_path / "mine")
+    label = read_label(sorted(mine.iterdir())[0])
+    wrong = label.array[0].copy()
+    wrong[0, 0, 0] = 7
+    write_segmentation(sorted(mine.iterdir())[0], wrong, label.geometry)
+    assert "label_7" in next(iter(_add(Runs("Bare", ()), mine, place).runs[0].cases.values()))
+    dataset = find_dataset("Bare", place)
+    write_document(place.fingerprint("Bare"), extract_fingerprint(dataset, num_workers=1))
+    with pytest.raises(VolumeError, match="7"):
+        _add(Runs("Bare", ()), mine, place)
 
 
 @pytest.mark.parametrize(
