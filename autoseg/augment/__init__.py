@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 import torch
 
-from autoseg.components import available_components, load_component
+from autoseg.components import available_components, load_component, require_members
 from autoseg.documents import Document
 
 CASCADE_AUGMENTATIONS = ("previous_component", "previous_morphology")
@@ -48,6 +48,8 @@ def load_augmentation(name: str) -> Augmentation:
     """Import an augmentation by name, or by the dotted path of a module outside the package.
 
     Raises:
-        PlanError: there is no such augmentation.
+        PlanError: there is no such augmentation, or it lacks what ``Augmentation`` describes.
     """
-    return cast(Augmentation, load_component(sys.modules[__name__], name, "augmentation"))
+    module = load_component(sys.modules[__name__], name, "augmentation")
+    require_members(module, ("Config", "sample", "apply"), "augmentation", "docs/how-to/add-an-augmentation.md")
+    return cast(Augmentation, module)

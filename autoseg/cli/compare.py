@@ -22,6 +22,7 @@ from autoseg.cli._completion import complete_dataset, complete_plan
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import comparison_table, group_table
 from autoseg.cli._tracking import read_service, show_notice
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.cli._answers import CompareAnswer
@@ -126,6 +127,9 @@ def _report(runs: "Runs", place: "Workspace", baseline: str, by: list[str], imag
     for group in summary.groups:
         out.print(group_table(summary, group))
     out.print(f"{summary.headline}. {' '.join(summary.sentences)}", markup=False, soft_wrap=True)
+    if summary.notes:
+        told = f"{count(len(summary.notes), 'note')} in the report on how to read this, the first: {summary.notes[0]}"
+        out.print(told, markup=False, soft_wrap=True)
     for name in by:
         if not any(group.by == name for group in summary.groups):
             out.print(f"by {name}: no two plans of {runs.dataset} differ in that alone", markup=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from typing import Any, Protocol, cast
 
 from torch import nn
 
-from autoseg.components import available_components, load_component
+from autoseg.components import available_components, load_component, require_members
 from autoseg.documents import Document
 from autoseg.losses._outputs import Outputs
 
@@ -33,6 +33,8 @@ def load_loss(name: str) -> Loss:
     """Import a loss by name, or by the dotted path of a module outside the package.
 
     Raises:
-        PlanError: there is no such loss.
+        PlanError: there is no such loss, or it lacks what ``Loss`` describes.
     """
-    return cast(Loss, load_component(sys.modules[__name__], name, "loss"))
+    module = load_component(sys.modules[__name__], name, "loss")
+    require_members(module, ("Config", "build"), "loss", "docs/how-to/add-a-loss.md")
+    return cast(Loss, module)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 from torch import nn
 
-from autoseg.components import available_components, load_component
+from autoseg.components import available_components, load_component, require_members
 from autoseg.documents import Document
 
 
@@ -85,6 +85,10 @@ class Architecture(Protocol):
         """
 
 
+MEMBERS = ("Config", "TRAINING", "derive", "divisor", "build")
+"""What every architecture's file defines."""
+
+
 def dimensions_of(architecture: Architecture) -> tuple[int, ...]:
     """Return the numbers of spatial axes that an architecture can be built for."""
     return tuple(getattr(architecture, "DIMENSIONS", (3,)))
@@ -99,6 +103,8 @@ def load_architecture(name: str) -> Architecture:
     """Import an architecture by name, or by the dotted path of a module outside the package.
 
     Raises:
-        PlanError: there is no such architecture.
+        PlanError: there is no such architecture, or it lacks what ``Architecture`` describes.
     """
-    return cast(Architecture, load_component(sys.modules[__name__], name, "architecture"))
+    module = load_component(sys.modules[__name__], name, "architecture")
+    require_members(module, MEMBERS, "architecture", "docs/how-to/add-an-architecture.md")
+    return cast(Architecture, module)

@@ -7,11 +7,13 @@ cuDNN, is the estimate. The loss is Dice and cross-entropy in fp32, whichever lo
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from autoseg.documents import Document
+from autoseg.errors import PlanError
 from autoseg.networks import Architecture
 from autoseg.plan import rules
 from autoseg.plan.plan import Estimate
@@ -89,12 +91,32 @@ def _iterate(network: torch.nn.Module, workload: Workload, patch_size: tuple[int
     classes = torch.empty(batch_size, *patch_size, dtype=torch.int16, device=META)
     with autocast_as_cuda(workload.precision):
         outputs = network(images)
+    _check_outputs(outputs, workload, images.shape)
     num_outputs = len(outputs)
     used = outputs if workload.deep_supervision else outputs[:1]
     losses = [_loss(logits, classes) for logits in used]
     del outputs, used
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
     return num_outputs
+
+
+def _check_outputs(outputs: Any, workload: Workload, shape: torch.Size) -> None:
+    """Refuse a network that does not give what every architecture is to give; a training would say it late, or never.
+
+    Raises:
+        PlanError: it gives something else.
+    """
+    expected = (shape[0], workload.out_channels, *shape[2:])
+    if isinstance(outputs, list | tuple) and outputs and all(torch.is_tensor(one) for one in outputs):
+        if outputs[0].shape == expected:
+            return
+        found = f"a list that begins with shape {tuple(outputs[0].shape)}"
+    else:
+        found = f"a {type(outputs).__name__}"
+    raise PlanError(
+        f"{workload.architecture.__name__}: forward returns {found} for images of shape {tuple(shape)}; expected is a "  # type: ignore[attr-defined]
+        f"list of logits, the first of shape {expected}"
+    )
 
 
 def _loss(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from autoseg.components import telling_mistakes
 from autoseg.documents import Document, content_hash, parse_document
 from autoseg.errors import PlanError
 from autoseg.fingerprint.fingerprint import Fingerprint
@@ -58,9 +59,10 @@ def make_plan(
     recipe = find_recipe(recipe_name)
     budget_gb = float(memory_gb or recipe.memory_gb)
     module = load_architecture(recipe.architecture)
-    workload = workload_of(recipe, fingerprint)
-    outcome = decide(recipe, workload, fingerprint, memory_gb=budget_gb, downsample=downsample)
-    choice, cost = _within_budget(recipe, workload, outcome.choice, budget_gb)
+    with telling_mistakes(recipe.architecture, "architecture"):
+        workload = workload_of(recipe, fingerprint)
+        outcome = decide(recipe, workload, fingerprint, memory_gb=budget_gb, downsample=downsample)
+        choice, cost = _within_budget(recipe, workload, outcome.choice, budget_gb)
     outcome = replace(outcome, choice=choice)
     decisions = Decisions(recipe, module.TRAINING, fingerprint, outcome.grid, outcome.full_grid, choice,
                           outcome.batch_dice, cost, budget_gb, downsample)  # fmt: skip

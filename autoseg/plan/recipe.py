@@ -3,10 +3,10 @@
 A name is ARCHITECTURE[_BUDGET][_2d or _lowres or _cascade]: ``unet``, ``nnunet_2d``, ``nnunet_resenc_l_lowres``.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
+from autoseg.components import is_outside_component
 from autoseg.errors import PlanError, nearest
 from autoseg.networks import FeatureMapBudget, available_architectures, dimensions_of, load_architecture
 from autoseg.plan import rules
@@ -113,9 +113,4 @@ def _split_budget(stem: str) -> tuple[str, str]:
 
 
 def _is_architecture(name: str) -> bool:
-    if "." not in name:
-        return name in available_architectures()
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+    return is_outside_component(name) if "." in name else name in available_architectures()

@@ -23,12 +23,16 @@ def summarise(plan: Plan, fingerprint: Fingerprint) -> dict[str, str]:
         f"{field_of_view(plan, fingerprint):.0%}",
         str(training.batch_size),
         str(len(strides)) if strides else "-",
-        f"{estimate.parameters / 1e6:.1f} M",
+        _millions(estimate.parameters),
         f"{estimate.memory_gb:.1f} GB",
         f"{estimate.flops_per_iteration / 1e12:.2f}",
         f"{training.optimizer.name} {training.optimizer.learning_rate:g}",
     )
     return dict(zip(COLUMNS, texts))
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 50_000 else f"{count / 1e6:.3f} M"
 
 
 def memory_warnings(plan: Plan) -> list[str]:
