@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from autoseg.plurals import count
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -24,7 +26,9 @@ class StopFlag:
     def check(self, num_finished: int) -> None:
         """Raise ``TrainingInterrupted`` if a signal asked for it; ``num_finished`` epochs are kept."""
         if self.agree(self.signal_name is not None):
-            kept = f"{num_finished} finished epochs are kept" if num_finished else "no epoch was finished yet"
+            kept = "no epoch was finished yet"
+            if num_finished:
+                kept = count(num_finished, "finished epoch is kept", "finished epochs are kept")
             who = self.signal_name or "another process"
             raise TrainingInterrupted(f"stopped by {who}; {kept}; the same command goes on from there")
 
