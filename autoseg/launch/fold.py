@@ -115,7 +115,7 @@ def open_run_of(workspace: Workspace, dataset: Dataset, plan: Plan, fold: int, f
     splits = read_document(workspace.splits(dataset.name), Splits)
     chosen = get_fold(splits, fold)
     store = open_cases(workspace, dataset, plan, chosen)
-    initial = open_initial(workspace, plan, fold, folder)
+    initial = open_initial(workspace, plan, fold, folder, chosen.validation)
     if plan.previous_stage is None:
         return FoldRun(dataset, plan, chosen, store, folder, initial=initial)
     first = open_first_stage(workspace, plan, splits, chosen, store)

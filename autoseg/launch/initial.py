@@ -1,5 +1,6 @@
 """Runs that start from the weights of another plan's: whether that plan suits, and whether its fold is trained."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,11 +31,14 @@ def check_initial_weights(plans: Sequence[Plan], workspace: Workspace) -> None:
             )
 
 
-def open_initial(workspace: Workspace, plan: Plan, fold: int, run_folder: Path) -> InitialRun | None:
+def open_initial(
+    workspace: Workspace, plan: Plan, fold: int, run_folder: Path, validation: Sequence[str]
+) -> InitialRun | None:
     """Return the run whose weights a run is to start from; None for random ones, or if it has checkpoints of its own.
 
     Raises:
-        PlanError: the other plan's fold is not trained to its end, or its network does not fit.
+        PlanError: the other plan's fold is not trained to its end, its network does not fit, or it may have been
+            trained on ``validation`` cases, since the folds were others then.
     """
     name = plan.training.initial_weights
     checkpoints = run_folder / "checkpoints"
@@ -52,7 +56,21 @@ def open_initial(workspace: Workspace, plan: Plan, fold: int, run_folder: Path) 
     if not finished:
         raise PlanError(f"{where} has {epochs} of {source.training.epochs} epochs; {command}")
     check_fits(plan, source)
+    if seen := _perhaps_seen(folder, validation):
+        raise PlanError(
+            f"{where} was not validated on {len(seen)} cases that are validated on now, e.g. {seen[0]}, so that it may "
+            f"have been trained on them: splits.json has changed since; bring it back, or train {name} again"
+        )
     return InitialRun(source, fold, folder)
+
+
+def _perhaps_seen(run: Path, validation: Sequence[str]) -> list[str]:
+    """Return the cases that a scored run was not validated on."""
+    path = run / "validation" / "metrics.json"
+    if not path.is_file():
+        return []
+    scored = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    return [name for name in validation if name not in scored]
 
 
 def _sources(plan: Plan, by_name: dict[str, Plan], workspace: Workspace) -> list[str]:

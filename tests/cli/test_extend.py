@@ -163,6 +163,18 @@ def test_a_source_that_is_not_there_or_not_finished_is_one_line(root: Path, caps
     assert main(root, "train", "-a", "first_extended", "--benchmark") == 0  # random weights are as fast
 
 
+def test_weights_that_may_have_seen_the_validation_cases_are_refused(root: Path, capsys: Captured) -> None:
+    assert extend(root) == 0
+    path = root / "plans" / "Phantom" / "splits.json"
+    content = json.loads(path.read_text())
+    content["folds"] = [*content["folds"][1:], content["folds"][0]]
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert train(root, "first_extended") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "fold 0 of first was not validated on" in line and "splits.json has changed since" in line
+
+
 SMALLER = (
     'network.config={"strides":[[1,1,1],[2,2,2]],"kernel_sizes":[[3,3,3],[3,3,3]],"features_per_stage":[4,6],'
     '"blocks_per_stage_encoder":[1,1],"blocks_per_stage_decoder":[1]}'
