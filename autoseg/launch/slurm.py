@@ -116,7 +116,7 @@ def submit_runs(
 
 
 def _waves(tasks: Sequence[Task], queued: Iterable[RunKey]) -> list[list[Task]]:
-    """Return the tasks in groups that need only runs of groups before them; what needs ``queued`` is in no first one."""
+    """Return the tasks in groups that need only runs of groups before; what needs ``queued`` is not in the first."""
     places = dict.fromkeys(queued, 0)
     for task in tasks:
         places[task.key] = max((places[key] + 1 for key in task.needs if key in places), default=0)
