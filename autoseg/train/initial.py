@@ -71,10 +71,10 @@ def check_fits(plan: Plan, source: Plan) -> None:
         PlanError: they differ in channels, labels, axes or network; the message says in what.
     """
     where = f"plan {plan.name}: training.initial_weights {source.name!r}"
-    for what in ("channels", "label_scheme"):
-        if getattr(plan.dataset, what) != getattr(source.dataset, what):
-            name = what.replace("label_scheme", "labels")
-            raise PlanError(f"{where} was planned with other {name}; plan both again with autoseg_plan")
+    for what in ("channels", "labels", "regions"):
+        mine, theirs = (getattr(one.dataset, what) for one in (plan, source))
+        if mine != theirs or list(mine) != list(theirs):  # the order of the labels is that of the network's outputs
+            raise PlanError(f"{where} was planned with other {what}; plan both again with autoseg_plan")
     kinds = [(one.network.architecture, f"{one.training.dimensions}-D") for one in (source, plan)]
     if kinds[0] != kinds[1]:
         there, here = (" in ".join(kind) for kind in kinds)

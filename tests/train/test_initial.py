@@ -59,6 +59,7 @@ def test_what_leaves_the_network_as_it_is_may_differ(make_plan: Any) -> None:
         ("network", {"architecture": "nnunet"}, "is unet in 3-D there and nnunet in 3-D here"),
         ("dataset", {"channels": ("CT",)}, "with other channels"),
         ("dataset", {"labels": {"background": 0, "ball": 1, "rim": 2}}, "with other labels"),
+        ("dataset", {"labels": {"background": 0, "core": 2, "ball": 1}}, "with other labels"),
         ("training", {"patch_size": (16, 16)}, "is unet in 3-D there and unet in 2-D here"),
     ],
 )
