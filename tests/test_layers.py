@@ -8,6 +8,7 @@ import autoseg
 
 ROOT = Path(autoseg.__file__).parent
 ORDER = [
+    "plurals",
     "errors",
     "documents",
     "components",

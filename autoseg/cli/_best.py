@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoseg.cli._command import console
 from autoseg.cli._progress import progress_bar
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.data.workspace import Workspace
@@ -35,7 +36,7 @@ def _table(best: "Best") -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"{best.num_cases} cases of {len(best.folds)} folds")
+    table.add_column(f"{count(best.num_cases, 'case')} of {count(len(best.folds), 'fold')}")
     for title in ("Dice", "postprocessed"):
         table.add_column(title, justify="right")
     for candidate in sorted((*best.singles, *best.pairs), key=lambda c: -c.dice):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoseg.cli._command import answer, console
 from autoseg.cli._progress import progress_bar
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.cli._answers import PartAnswer
@@ -46,7 +47,10 @@ def measure_one_part(dataset: "Dataset", place: "Workspace", text: str, *, force
     with progress_bar(f"measuring part {text}", total) as advance:
         problems = measure_part(dataset, place, part, num_workers=workers, on_case=advance, force=force)
     out, errors = console(), sum(problem.severity == "error" for problem in problems)
-    out.print(f"measured {total} cases: {errors} errors and {len(problems) - errors} warnings in single cases")
+    out.print(
+        f"measured {count(total, 'case')}: {count(errors, 'error')} and "
+        f"{count(len(problems) - errors, 'warning')} in single cases"
+    )
     out.print(f"wrote {place.measured(dataset.name)}", soft_wrap=True)
     out.print(f"next: autoseg_plan -d {dataset.name} when all {part[1]} parts are there, to merge them and plan")
     answer(lambda: _part_answer(dataset, text, total, problems, place))
@@ -93,7 +97,9 @@ def preprocess_made(
     there, whole = count_preprocessed(dataset, plans, place), len(dataset.cases)
     of_part = f" of part {text}" if text else ""
     out = console()
-    out.print(f"preprocessed {total - len(failed)} of {total} cases{of_part}; {there} of all {whole} are there")
+    out.print(
+        f"preprocessed {total - len(failed)} of {count(total, 'case')}{of_part}; {there} of all {whole} are there"
+    )
     return Made(plans, failed, tell_next(dataset.name, plans, ready=True) if there == whole else None)
 
 

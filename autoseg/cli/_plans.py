@@ -1,6 +1,6 @@
 """What commands read and print of plans: budgets, plans side by side, the story of one, the difference of two."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,25 +31,49 @@ def read_memory(option: str | None) -> float | None:
     return value
 
 
-def plans_table(plans: "Sequence[Plan]", fingerprint: "Fingerprint") -> Any:
-    """Return a table of the plans side by side, with about how long an epoch takes on this machine."""
+LONG_SECONDS = 7 * 86400
+"""A training that takes longer than this is one that a person may not have meant."""
+
+
+def epochs_here(plans: "Sequence[Plan]") -> tuple[str, dict[str, float]]:
+    """Return this machine's kind of device, and for each plan's name how many seconds an epoch takes on it at least."""
     import torch
+
+    from autoseg.plan.throughput import epoch_seconds, measure_rate
+    from autoseg.train.device import DTYPES, choose_memory_format, choose_precision
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = DTYPES[choose_precision(plans[0].training.precision, device)]
+    rate = measure_rate(device, dtype, choose_memory_format(device))
+    return device.type, {plan.name: epoch_seconds(plan, rate) for plan in plans}
+
+
+def advise_length(plans: "Sequence[Plan]", device: str, seconds: Mapping[str, float]) -> str | None:
+    """Return what to do about plans that this device would train for more than a week; None if there are none."""
+    whole = {plan.name: seconds[plan.name] * plan.training.epochs for plan in plans}
+    longest = max(whole, key=lambda name: whole[name])
+    if whole[longest] <= LONG_SECONDS:
+        return None
+    return (
+        f"all epochs of {longest} take more than {whole[longest] / 86400:,.0f} days on this {device}: let "
+        f"autoseg_train --time-budget 6h make a plan that fits, or plan a short one with --set training.epochs=20 "
+        f"--name short; a smaller --memory makes each epoch shorter"
+    )
+
+
+def plans_table(plans: "Sequence[Plan]", fingerprint: "Fingerprint", device: str, seconds: Mapping[str, float]) -> Any:
+    """Return a table of the plans side by side, with about how long an epoch takes on this machine."""
     from rich.table import Table
 
     from autoseg.plan.summary import COLUMNS, summarise
-    from autoseg.plan.throughput import epoch_seconds, measure_rate
-    from autoseg.train.device import DTYPES, choose_memory_format, choose_precision
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("plan", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column, justify="right")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = DTYPES[choose_precision(plans[0].training.precision, device)]
-    rate = measure_rate(device, dtype, choose_memory_format(device))
-    table.add_column(f"epoch, {device.type}", justify="right")
+    table.add_column(f"epoch, {device}", justify="right")
     for plan in plans:
-        table.add_row(plan.name, *summarise(plan, fingerprint).values(), f"> {duration(epoch_seconds(plan, rate))}")
+        table.add_row(plan.name, *summarise(plan, fingerprint).values(), f"> {duration(seconds[plan.name])}")
     return table
 
 

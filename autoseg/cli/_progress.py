@@ -1,13 +1,40 @@
-"""Progress on standard error: a bar on a terminal, nothing elsewhere."""
+"""Progress on standard error: a bar on a terminal; elsewhere a line now and then, so that a log shows signs of life."""
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SIGN_SECONDS = 60.0
+"""Where there is no terminal, steps are told of no more often than this."""
+
+EPOCH_SIGN_SECONDS = 600.0
+"""The same within an epoch, since epochs have lines of their own."""
+
+
+class SignsOfLife:
+    """Tells whether so many seconds have passed since the last sign."""
+
+    def __init__(self, seconds: float) -> None:
+        """Begin now."""
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def due(self) -> bool:
+        """Return whether it is time for a sign, which is then taken as given."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
 
 @contextmanager
 def progress_bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Show a bar of ``total`` steps with the time left; yields a function that advances it by one step."""
+    """Show a bar of ``total`` steps with the time left; yields a function that advances it by one step.
+
+    Without a terminal there is a line of the same for each step that ends a minute or more after the last line.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -28,9 +55,14 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[..., None]]
     stderr = Console(stderr=True)
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task(title, total=total)
+        signs, started = SignsOfLife(SIGN_SECONDS), time.monotonic()
 
         def advance(*_: Any) -> None:
             bar.advance(task)
+            done = round(bar.tasks[0].completed)
+            if total and done < total and not stderr.is_terminal and signs.due():
+                left = (time.monotonic() - started) / done * (total - done)
+                sys.stderr.write(f"{title}: {done} of {total}, {duration(left)} left\n")
 
         yield advance
 
@@ -51,13 +83,13 @@ class TrainingDisplay:
     def __init__(self, out: Any) -> None:
         """Print the lines on the console ``out``."""
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         stderr = Console(stderr=True)
-        columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn())
+        columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
         self._task = self._bar.add_task("training", total=None)
-        self._out = out
+        self._out, self._signs = out, SignsOfLife(EPOCH_SIGN_SECONDS)
 
     def __enter__(self) -> "TrainingDisplay":
         self._bar.start()
@@ -68,11 +100,17 @@ class TrainingDisplay:
 
     def show(self, event: Any) -> None:
         """Show one event of ``train_fold``."""
-        from autoseg.train.log import IterationReport
+        from autoseg.train.log import IterationReport, StopReport
 
-        if isinstance(event, IterationReport):
+        if isinstance(event, StopReport):
+            again = "Ctrl-C" if event.signal_name == "SIGINT" else event.signal_name
+            if self._bar.console.is_terminal:
+                self._bar.console.print(f"stopping after this iteration; {again} again stops at once", markup=False)
+        elif isinstance(event, IterationReport):
             title = f"epoch {event.epoch}/{event.epochs}, {event.phase}"
             self._bar.update(self._task, description=title, completed=event.iteration, total=event.iterations)
+            if not self._bar.console.is_terminal and self._signs.due():
+                sys.stderr.write(f"{title}: iteration {event.iteration} of {event.iterations}\n")
         else:
             self._out.print(_epoch_line(event), markup=False)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autoseg.cli._progress import duration
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.launch.attempt import Attempt
@@ -54,7 +55,7 @@ class RunsDisplay:
         self._finished += event.kind == "finished"
         self._failed += event.kind in ("failed", "skipped")
         status = self._status_of(event.key) if event.kind == "finished" else None
-        done = f"{_result(status)}, {self._finished} of {self._total} runs" if status else ""
+        done = f"{_result(status)}, {self._finished} of {count(self._total, 'run')}" if status else ""
         line = VERBS[event.kind].format(key=event.key, told=event.told, done=done)
         self._lines.print(f"{time.strftime('%H:%M:%S')}  {line}", markup=False, highlight=False, soft_wrap=True)
 
@@ -64,7 +65,7 @@ class RunsDisplay:
             self._live.update(_screen(self._headline(), running), refresh=True)
 
     def _headline(self) -> str:
-        told = f"{self._finished} of {self._total} runs finished"
+        told = f"{self._finished} of {count(self._total, 'run')} finished"
         if self._failed:
             told += f", {self._failed} failed"
         new = self._finished - self._since

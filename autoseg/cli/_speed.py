@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from autoseg.plurals import count
+
 if TYPE_CHECKING:
     from autoseg.train.benchmark import Speed
     from autoseg.train.laps import Part
@@ -23,8 +25,8 @@ def describe_speed(speed: "Speed") -> str:
     memory = "" if speed.peak_memory_gb is None else f", peak memory {speed.peak_memory_gb:.2f} GB"
     size = "x".join(map(str, speed.patch_size))
     return (
-        f"{speed.plan} on {speed.device} in {speed.precision}, {speed.network}; {speed.threads} CPU threads, "
-        f"{speed.workers} workers, augmented {_augmented(speed)}{memory}\n"
+        f"{speed.plan} on {speed.device} in {speed.precision}, {speed.network}; {count(speed.threads, 'CPU thread')}, "
+        f"{count(speed.workers, 'worker')}, augmented {_augmented(speed)}{memory}\n"
         f"{_time(each)} an iteration of {speed.patches} patches of {size}: {1 / each:.3g} iterations/s, "
         f"{speed.patches / each:.3g} patches/s, {speed.iterations} measured\n"
         f"{speed.operations / each / 1e12:.3g} TFLOP/s, {100 * speed.share_of_peak:.0f} % of the "

@@ -10,6 +10,7 @@ from autoseg.cli._command import WorkersOption, WorkspaceOption, answer, console
 from autoseg.cli._completion import complete_dataset
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._tables import metrics_table
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.cli._answers import EvaluateAnswer
@@ -68,7 +69,7 @@ def evaluate(
         metrics = evaluate_label_folders(reference, prediction, labels, **options, on_case=advance)
     path = output or prediction / "metrics.json"
     write_document(path, metrics)
-    out.print(metrics_table(metrics.mean, f"mean of {len(metrics.cases)} cases"))
+    out.print(metrics_table(metrics.mean, f"mean of {count(len(metrics.cases), 'case')}"))
     out.print(f"wrote {path}", soft_wrap=True)
     out.print("next: autoseg_compare   (the report of all trained plans)")
     answer(lambda: _answer(path, metrics))

@@ -8,6 +8,7 @@ import typer
 
 from autoseg.cli._command import OptionalDatasetOption, WorkspaceOption, console, run
 from autoseg.cli._completion import complete_plan
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.data.cases import Case
@@ -80,7 +81,9 @@ def _export(place: "Workspace", dataset: str, name: str, plan: str, output: Path
 
     document = export_model(place, name, plan, output, folds=folds, cases=_cases(dataset, place))
     check, out = document.check, console()
-    source = f"{check.num_tiles} tiles of {check.case}" if check.case else "random numbers (no images were found)"
+    source = (
+        f"{count(check.num_tiles, 'tile')} of {check.case}" if check.case else "random numbers (no images were found)"
+    )
     out.print(
         f"checked on {source}: logits differ by at most {check.onnx_difference:.1e} standard deviations in "
         f"onnxruntime, {check.torch_difference:.1e} in torch; {100 * check.onnx_agreement:.3f} % of the voxels agree",

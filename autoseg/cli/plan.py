@@ -30,8 +30,9 @@ from autoseg.cli._command import (
     run,
 )
 from autoseg.cli._completion import complete_plan, complete_recipe
-from autoseg.cli._plans import plans_table, read_memory, tell_difference, tell_story
+from autoseg.cli._plans import advise_length, epochs_here, plans_table, read_memory, tell_difference, tell_story
 from autoseg.cli._progress import progress_bar
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.cli._answers import PlanAnswer
@@ -155,7 +156,7 @@ def plan(
         _plan_from_fingerprint(folder, place, request)
         return
     found = find_dataset(dataset, place, strict=False)
-    console().print(f"{found.name}: {len(found.cases)} cases, {len(found.channels)} channel(s), in {found.folder}")
+    console().print(_describe(found), markup=False)
     given = {"--part": part, "--only-preprocess": only_preprocess, "--no-preprocess": no_preprocess}
     num = num_workers(workers)
     if launcher == Launcher.slurm:
@@ -176,6 +177,11 @@ def plan(
     answer(lambda: _answer(made, found.folder, len(found.cases), place))
     if made.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _describe(dataset: "Dataset") -> str:
+    channels = f"{count(len(dataset.channels), 'channel')} ({', '.join(dataset.channels)})"
+    return f"{dataset.name}: {count(len(dataset.cases), 'case')}, {channels}, in {dataset.folder}"
 
 
 def _submit(
@@ -211,22 +217,21 @@ def _prepare(
     dataset: "Dataset", place: "Workspace", request: "PlanRequest", *, device: Any, force: bool, workers: int
 ) -> Made:
     """Measure, plan, and preprocess on the device unless it is None."""
-    from autoseg.launch.measuring import measure
+    from autoseg.launch.measuring import describe_folds, measure
 
-    out = console()
     with progress_bar("checking and measuring", len(dataset.cases)) as advance:
         fingerprint, splits = measure(
             dataset, place, num_workers=workers, on_case=advance, on_problems=_print_problems, force=force
         )
-    _print_fingerprint(fingerprint, len(splits.folds))
+    _print_fingerprint(fingerprint, describe_folds(splits, dataset))
     plans, skipped = _make_plans(fingerprint, place, request)
     failed = None
     if device is not None:
         failed = preprocess_cases(dataset, plans, place, None, device=device, force=force, workers=workers)
     others = ("fingerprint.json", "splits.json", "problems.json")
     _print_written(dataset.name, plans, place, others)
-    if failed:
-        out.print(f"preprocessed: {len(dataset.cases) - len(failed)} of {len(dataset.cases)} cases")
+    if failed is not None:
+        _print_preprocessed(dataset, plans, place, len(failed))
     following = tell_next(dataset.name, plans, ready=failed == [])
     return Made(plans, failed, following, skipped, others)
 
@@ -248,7 +253,10 @@ def _plan_from_fingerprint(folder: Path, place: "Workspace", request: "PlanReque
 
     fingerprint = take_fingerprint(folder, place)
     out = console()
-    out.print(f"{fingerprint.dataset}: nnU-Net's fingerprint of {len(fingerprint.cases)} cases, no images, in {folder}")
+    out.print(
+        f"{fingerprint.dataset}: nnU-Net's fingerprint of {count(len(fingerprint.cases), 'case')}, no images, "
+        f"in {folder}"
+    )
     plans, skipped = _make_plans(fingerprint, place, request)
     _print_written(fingerprint.dataset, plans, place, ("fingerprint.json",))
     following = "autoseg_plan -d FOLDER"
@@ -267,7 +275,10 @@ def _make_plans(
     with progress_bar("planning", None):
         plans, refused = make_plans(fingerprint, place, request)
     out = console()
-    out.print(plans_table(plans, fingerprint))
+    device, seconds = epochs_here(plans)
+    out.print(plans_table(plans, fingerprint, device, seconds))
+    if advice := advise_length(plans, device, seconds):
+        out.print(advice, markup=False, soft_wrap=True)
     for one in plans:
         for warning in mirroring_warnings(one):
             out.print(f"warning: {warning}", markup=False, soft_wrap=True)
@@ -284,11 +295,11 @@ def _print_problems(problems: "Problems") -> None:
     from autoseg.cli._tables import problems_table
 
     out = console()
-    out.print(f"checked: {problems.errors} errors and {problems.warnings} warnings, worst first")
+    out.print(f"checked: {count(problems.errors, 'error')} and {count(problems.warnings, 'warning')}, worst first")
     out.print(problems_table(problems))
 
 
-def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
+def _print_fingerprint(fingerprint: "Fingerprint", folds: str) -> None:
     import numpy as np
 
     spacing = np.median([case.spacing for case in fingerprint.cases], axis=0).tolist()
@@ -296,20 +307,34 @@ def _print_fingerprint(fingerprint: "Fingerprint", num_folds: int) -> None:
     orientations = sorted({case.orientation for case in fingerprint.cases})
     console().print(
         f"checked: no errors; median {_times(shape)} voxels of {_times(spacing)} mm (z, y, x); "
-        f"stored as {', '.join(orientations)}; {num_folds} folds",
+        f"stored as {', '.join(orientations)}; {folds}",
         markup=False,
+        soft_wrap=True,
     )
     for name, found in fingerprint.components.items():
         cases = sum(case.label_voxels[name] > 0 for case in fingerprint.cases)
-        sizes = (
-            f", of {found.min_mm3:.3g} to {found.max_mm3:.3g} mm3, median {found.median_mm3:.3g}" if found.count else ""
-        )
-        console().print(f"  {name}: in {cases} cases, {found.count} components{sizes}", markup=False)
+        volumes = [_millilitres(found.min_mm3), _millilitres(found.max_mm3), _millilitres(found.median_mm3)]
+        sizes = ", of {} to {} ml, median {} ml".format(*volumes) if found.count else ""
+        console().print(f"  {name}: in {count(cases, 'case')}, {count(found.count, 'component')}{sizes}", markup=False)
+
+
+def _millilitres(mm3: float | None) -> str:
+    """Return a volume with three digits, in the unit that readers of volumes think in."""
+    value = (mm3 or 0.0) / 1000
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _print_written(dataset: str, plans: "Sequence[Plan]", place: "Workspace", others: Sequence[str]) -> None:
     names = ", ".join([*others, *(f"{one.name}.json" for one in plans)])
     console().print(f"wrote {place.plans(dataset)}: {names} (each number has its reason under 'rationale')")
+
+
+def _print_preprocessed(dataset: "Dataset", plans: "Sequence[Plan]", place: "Workspace", num_failed: int) -> None:
+    from autoseg.launch.prepare import distinct_preprocessing
+
+    done, total = len(dataset.cases) - num_failed, count(len(dataset.cases), "case")
+    folders = ", ".join(str(place.preprocessed(dataset.name, digest)) for digest in distinct_preprocessing(plans))
+    console().print(f"preprocessed: {done} of {total}, in {folders}", markup=False, soft_wrap=True)
 
 
 def _times(values: "Sequence[float]") -> str:

@@ -20,6 +20,7 @@ from autoseg.cli._command import (
 )
 from autoseg.cli._completion import complete_plan
 from autoseg.cli._progress import duration, progress_bar
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.cli._answers import PredictAnswer
@@ -101,7 +102,9 @@ def _announce(record: Any, num_cases: int, device: Any) -> None:
     steps = record.postprocessing.steps if record.postprocessing else ()
     after = "; then " + ", ".join(f"{step.action} of {step.region}" for step in steps) if steps else ""
     console().print(
-        f"{' + '.join(parts)} of {record.dataset}: {num_cases} cases, on {device}{after}", markup=False, soft_wrap=True
+        f"{' + '.join(parts)} of {record.dataset}: {count(num_cases, 'case')}, on {device}{after}",
+        markup=False,
+        soft_wrap=True,
     )
 
 

@@ -32,6 +32,7 @@ from autoseg.cli._plans import read_memory
 from autoseg.cli._progress import progress_bar
 from autoseg.cli._runs import RunsDisplay, runs_table
 from autoseg.cli._tracking import read_service
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.cli._answers import RunAnswer
@@ -157,7 +158,10 @@ def _prepare(campaign: "Campaign", folds: Sequence[int] | None, workers: int) ->
         out.print(f"made plans {', '.join(made)} in {place.plans(dataset.name)}", soft_wrap=True)
     keys = campaign.keys(chosen)
     todo = campaign.unfinished(keys)
-    out.print(f"{dataset.name}: {len(plans)} plans x {len(chosen)} folds, {len(todo)} of {len(keys)} runs to do")
+    out.print(
+        f"{dataset.name}: {count(len(plans), 'plan')} x {count(len(chosen), 'fold')}, {len(todo)} of "
+        f"{count(len(keys), 'run')} to do"
+    )
     needed = with_first_stages([one for one in plans if any(key.plan == one.name for key in todo)], place)
     with progress_bar("preprocessing", len(dataset.cases) * len(distinct_preprocessing(needed))) as advance:
         preprocess(dataset, needed, place, num_workers=workers, on_case=advance)
@@ -209,7 +213,7 @@ def _run_here(
             run_locally(tasks, devices, retries=retries, on_event=display.tell, on_tick=display.show)
     except KeyboardInterrupt:
         done = len(keys) - len(campaign.unfinished(keys))
-        told = f"stopped; {done} of {len(keys)} runs are finished, the others are kept as far as they are"
+        told = f"stopped; {done} of {count(len(keys), 'run')} finished, the others are kept as far as they are"
         raise KeyboardInterrupt(f"{told}; the same command goes on from there") from None
 
 
@@ -236,9 +240,12 @@ def _submit(
         ids = [*arrays, *dict.fromkeys(job.split("_")[0] for job, _ in queued.values())]
         words = campaign.compare_arguments(campaign.plans, logger)
         last = submit_comparison(words, options, campaign.jobs_folder, after=ids)
-        out.print(f"submitted {len(new)} runs as job {', '.join(arrays)}, and the comparison after them as job {last}")
+        out.print(
+            f"submitted {count(len(new), 'run')} as job {', '.join(arrays)}, and the comparison after them as "
+            f"job {last}"
+        )
     if queued:
-        out.print(f"{len(queued)} runs are in the queue already")
+        out.print(f"{count(len(queued), 'run is', 'runs are')} in the queue already")
     _show_runs(campaign, keys)
     out.print("next: the same command with --status shows what runs where; without it, goes on and collects")
     return True
@@ -285,7 +292,9 @@ def _finish(campaign: "Campaign", keys: "Sequence[RunKey]", logger: str | None) 
     if failed:
         first = failed[0]
         log = campaign.workspace.fold(campaign.dataset.name, first.key.plan, first.key.fold) / "logs" / "run.log"
-        sys.stderr.write(f"{len(failed)} of {len(statuses)} runs failed, e.g. {first.key}: {first.ended}; see {log}\n")
+        sys.stderr.write(
+            f"{len(failed)} of {count(len(statuses), 'run')} failed, e.g. {first.key}: {first.ended}; see {log}\n"
+        )
         raise typer.Exit(RUNS_FAILED)
 
 

@@ -24,6 +24,7 @@ from autoseg.cli._progress import TrainingDisplay, duration, progress_bar
 from autoseg.cli._speed import describe_speed, speed_table
 from autoseg.cli._tables import metrics_table
 from autoseg.cli._tracking import read_service, show_notice
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.cli._answers import TrainAnswer
@@ -191,8 +192,9 @@ def _announce(this_run: "FoldRun", device: Any) -> None:
 
     training, fold = this_run.plan.training, this_run.fold
     console().print(
-        f"{this_run.plan.name} on {this_run.dataset.name}: {len(fold.train)} training and {len(fold.validation)} "
-        f"validation cases, {training.epochs} epochs of {training.iterations_per_epoch} iterations, batch "
+        f"{this_run.plan.name} on {this_run.dataset.name}: {count(len(fold.train), 'training case')} and "
+        f"{count(len(fold.validation), 'validation case')}, {count(training.epochs, 'epoch')} of "
+        f"{count(training.iterations_per_epoch, 'iteration')}, batch "
         f"{training.batch_size}, on {device}"
     )
     if this_run.initial is not None:
@@ -226,11 +228,12 @@ def _validate(this_run: "FoldRun", device: Any, workers: int, tracker: "Tracker 
     from autoseg.launch.fold import validate
     from autoseg.launch.tracking import tell_scores
 
-    out = console()
-    with progress_bar("predicting validation cases", len(this_run.fold.validation)) as advance:
+    out, num = console(), len(this_run.fold.validation)
+    out.print(f"predicting and scoring {count(num, 'validation case')}")
+    with progress_bar("predicting validation cases", num) as advance:
         metrics = validate(this_run, device=device, num_workers=workers, on_case=advance)
     tell_scores(tracker, this_run, metrics)
-    out.print(metrics_table(metrics.mean, f"validation, {len(metrics.cases)} cases"))
+    out.print(metrics_table(metrics.mean, f"validation, {count(len(metrics.cases), 'case')}"))
     out.print(
         f"wrote {this_run.folder}: checkpoints/, logs/, events/, progress.png, validation/metrics.json", soft_wrap=True
     )
@@ -256,7 +259,7 @@ def _find_unseen(this_run: "FoldRun", device: Any) -> None:
         with progress_bar(f"segmenting with {name}", len(cases)) as advance:
             find_unseen(this_run, device=device, on_case=advance)
         console().print(
-            f"{name} has segmented the {len(cases)} cases, each by the fold that did not see it: "
+            f"{name} has segmented the {count(len(cases), 'case')}, each by the fold that did not see it: "
             f"{this_run.first.folder}",
             markup=False,
             soft_wrap=True,

@@ -21,6 +21,7 @@ from autoseg.cli._command import (
 from autoseg.cli._tracking import read_service, show_notice
 from autoseg.cli._trials import TrialsDisplay
 from autoseg.cli.train import PlanOption
+from autoseg.plurals import count
 
 if TYPE_CHECKING:
     from autoseg.launch.search import SearchRequest
@@ -156,7 +157,8 @@ def _search(search: "Search", bench: "Bench", request: "SearchRequest", num_tria
     begun = len(gather_results(search))
     out.print(
         f"{search.study.study_name}: {len(search.space.parameters)} parameters around {settings.plan}, "
-        f"{request.sampler}; {begun} of {num_trials} trials begun; {settings.epochs} epochs each on fold "
+        f"{request.sampler}; {begun} of {count(num_trials, 'trial')} begun; {count(settings.epochs, 'epoch')} "
+        f"each on fold "
         f"{settings.fold}, judged by the Dice of its validation {settings.score}; on {bench.device}",
         markup=False,
         soft_wrap=True,
@@ -167,7 +169,7 @@ def _search(search: "Search", bench: "Bench", request: "SearchRequest", num_tria
             run_search(search, bench, num_trials, tell=display.tell, on_event=display.show)
     except KeyboardInterrupt:
         done = sum(one.state != "running" for one in gather_results(search))
-        told = f"stopped; {done} of {num_trials} trials are over, the one under way keeps its epochs"
+        told = f"stopped; {done} of {count(num_trials, 'trial')} over, the one under way keeps its epochs"
         raise KeyboardInterrupt(f"{told}; the same command goes on from there") from None
 
 
@@ -181,7 +183,7 @@ def _conclude(search: "Search", bench: "Bench", name: str, take: int | None) -> 
     results = gather_results(search)
     chosen = pick(results, take)
     headline = tell_result(plan, chosen, results)
-    out.print(f"{len(results)} trials: {count_states(results) or 'none'}", markup=False, soft_wrap=True)
+    out.print(f"{count(len(results), 'trial')}: {count_states(results) or 'none'}", markup=False, soft_wrap=True)
     out.print(headline, markup=False, soft_wrap=True)
     folder = bench.workspace.report(bench.dataset.name)
     report = folder / f"tune_{search.folder.name}.html"

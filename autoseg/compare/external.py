@@ -16,6 +16,7 @@ from autoseg.data.dataset import find_dataset
 from autoseg.data.pairing import list_volumes
 from autoseg.data.workspace import Workspace
 from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.plurals import count
 
 NNUNET_METRICS = {"Dice": "dice"}
 TOLERANCE_MM = 2.0
@@ -64,7 +65,7 @@ def add_results(runs: Runs, name: str, folder: Path, workspace: Workspace, on_ca
 
 
 def _added(name: str, fold: Fold, cases: dict[str, Values], place: Path) -> Run:
-    return Run(name, fold, "finished", f"{len(cases)} cases", cases=cases, predictions=place)
+    return Run(name, fold, "finished", count(len(cases), "case"), cases=cases, predictions=place)
 
 
 def _read_rows(path: Path) -> Iterator[tuple[str, str, Fold, str, str, str, float | None]]:
@@ -101,7 +102,7 @@ def _runs_of(table: Table, dataset: str) -> Runs:
             p,
             fold,
             "finished",
-            f"{len(cases)} cases",
+            count(len(cases), "case"),
             cases=cases,
             missing=tuple(c for c in every[fold] if c not in cases),
         )

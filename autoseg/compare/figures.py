@@ -43,6 +43,7 @@ from autoseg.compare.traces import (
     rounded,
 )
 from autoseg.compare.words import format_interval, format_signed, scale_of, unit_of
+from autoseg.plurals import count
 
 COSTS = {
     "epoch_seconds": ("Epoch time", "seconds an epoch (median)", 1.0),
@@ -160,7 +161,10 @@ def draw_cases(summary: Summary, table: Scores) -> Figure:
         views[f"{region}|{metric}"] = {"data": traces, "layout": _cases_layout(table.plans, metric)}
     options = {region: region for region in shown_regions(summary.regions)}
     selectors = (Selector("region", "Region", options), metric_selector(summary))
-    alt = f"The values of {len(names)} cases for {len(table.plans)} plans, one dot a case; cases.csv holds all values."
+    alt = (
+        f"The values of {count(len(names), 'case')} for {count(len(table.plans), 'plan')}, one dot a case; "
+        f"cases.csv holds all values."
+    )
     return Figure("cases", alt, 480, selectors, views, shared)
 
 
@@ -213,7 +217,7 @@ def draw_curves(runs: Runs) -> Figure:
     chosen = Selector("quantity", "Curve", {key: label for key, (label, _) in quantities.items()})
     over = Selector("axis", "Over", {key: label for key, (label, _) in axes.items()})
     number = sum(bool(run.epochs) for run in runs.runs)
-    alt = f"Training curves of {number} runs: losses and validation Dice of patches against epochs or hours."
+    alt = f"Training curves of {count(number, 'run')}: losses and validation Dice of patches against epochs or hours."
     return Figure("curves", alt, 430, (chosen, over), views)
 
 
@@ -271,7 +275,7 @@ def _describe_row(comparison: Comparison, metric: str) -> str:
     return (
         f"<b>{escape(comparison.plan)}</b>, {escape(comparison.region)}<br>"
         f"{format_signed(difference.mean, metric)} {unit_of(metric)} ({format_interval(difference, metric)})<br>"
-        f"{comparison.verdict}, {difference.num} cases"
+        f"{comparison.verdict}, {count(difference.num, 'case')}"
     )
 
 

@@ -10,6 +10,7 @@ from autoseg.compare.statistics import Description
 from autoseg.compare.summary import SizeClass, Summary
 from autoseg.compare.traces import INK, Trace, make_layout, mark_plans, rounded
 from autoseg.compare.words import format_share
+from autoseg.plurals import count
 
 BLUES = [[0, "#ffffff"], [0.5, "#9ecae1"], [1, "#08519c"]]
 SIZE_NAMES = ("smallest third", "middle third", "largest third")
@@ -90,7 +91,7 @@ def _size_trace(classes: list[SizeClass], plan: str, place: tuple[int, int], mar
             "arrayminus": [_reach(score, score.low) for score in scores],
         },
         "marker": {**marker, "size": 10},
-        "text": [f"{score.num} cases" for score in scores],
+        "text": [count(score.num, "case") for score in scores],
         "hovertemplate": f"<b>{escape(plan)}</b><br>%{{y:.3f}}, %{{text}}<extra></extra>",
     }  # fmt: skip
 

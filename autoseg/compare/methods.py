@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from autoseg.compare.resampling import NUM_RESAMPLES, NUM_RESAMPLES_LARGE
 from autoseg.compare.runs import Runs
 from autoseg.compare.summary import METRICS, Summary
-from autoseg.compare.words import count, join
+from autoseg.compare.words import join
 from autoseg.fingerprint.fingerprint import Fingerprint
+from autoseg.plurals import count
 
 CITATIONS = {
     "unet": "Çiçek Ö et al. 3D U-Net: learning dense volumetric segmentation from sparse annotation. MICCAI 2016.",

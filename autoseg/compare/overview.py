@@ -9,8 +9,9 @@ import autoseg
 from autoseg.compare.critical_difference import MIN_DATASETS, CriticalDifference, compare_datasets
 from autoseg.compare.statistics import SIGNIFICANCE, Verdict, correct_holm, judge
 from autoseg.compare.summary import FOREGROUND, METRICS, PRIMARY, Comparison, Summary
-from autoseg.compare.words import count, format_signed, join
+from autoseg.compare.words import format_signed, join
 from autoseg.documents import Document
+from autoseg.plurals import count
 
 
 class DatasetComparison(Document):

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from autoseg.compare.summary import Fold
 from autoseg.data.workspace import RESERVED_NAMES, Workspace
 from autoseg.errors import WorkspaceError, nearest
+from autoseg.plurals import count
 
 State = Literal["finished", "not scored", "not finished", "not started", "unreadable"]
 Values = dict[str, dict[str, float | None]]
@@ -252,7 +253,7 @@ def read_run(plan: str, fold: int, folder: Path, validation: Sequence[Sequence[s
         return Run(plan, fold, *_describe_progress(document, epochs, folder), document, epochs, record=record)
     expected = validation[fold] if fold < len(validation) else []
     missing = tuple(name for name in expected if name not in cases)
-    told, place = f"{len(cases)} cases", scored.parent
+    told, place = count(len(cases), "case"), scored.parent
     return Run(plan, fold, "finished", told, document, epochs, cases, seconds, record, missing, place)
 
 
@@ -262,7 +263,8 @@ def _describe_progress(document: dict[str, Any], epochs: Sequence[object], folde
     last = _last_line(folder / "logs" / "train.log")
     said = f"; the log ends with: {last}" if last else ""
     if planned is not None and len(epochs) >= planned:
-        return "not scored", f"all {planned} epochs are trained, the validation cases are not scored{said}"
+        done = count(planned, "epoch is", "epochs are")
+        return "not scored", f"{'all ' if planned > 1 else ''}{done} trained, the validation cases are not scored{said}"
     if epochs:
         return "not finished", f"{len(epochs)} of {planned or 'unknown'} epochs{said}"
     return "not started", f"no epoch is finished{said}"

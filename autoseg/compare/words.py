@@ -2,6 +2,7 @@
 
 from autoseg.compare.statistics import Description, Difference
 from autoseg.compare.summary import METRICS, Cost
+from autoseg.plurals import count as count
 
 DASH = "–"
 MINUS = "−"
@@ -111,8 +112,3 @@ def format_share(share: float) -> str:
 def join(words: list[str]) -> str:
     """Return ``a, b and c``."""
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + f" and {words[-1]}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return ``1 case`` or ``2 cases``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -38,6 +38,7 @@ class Dataset:
         groups: case name to the name of its group, for cases that must stay in one fold; may be empty.
         problems: what is wrong or doubtful about its files, as far as their names tell.
         lesions: names of the regions that mark lesions, whose components are scored one by one as well.
+        own_splits: nnU-Net's ``splits_final.json`` of it, wherever that stands; None where there is none.
     """
 
     name: str
@@ -49,3 +50,4 @@ class Dataset:
     groups: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     lesions: tuple[str, ...] = ()
+    own_splits: Path | None = None

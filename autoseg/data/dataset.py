@@ -1,5 +1,6 @@
 """Finding a dataset by name or path, and the images of a folder for prediction."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from autoseg.data.cases import Case, Dataset
@@ -8,6 +9,7 @@ from autoseg.data.formats import FILE_ENDINGS, without_ending
 from autoseg.data.layouts import recognise
 from autoseg.data.pairing import Files, list_images, number_channels, pair
 from autoseg.data.problems import dataset_error, make_problem
+from autoseg.data.splits import OWN_SPLITS
 from autoseg.data.workspace import NUMBERED_FOLDER, Workspace, dataset_name
 from autoseg.errors import DatasetError, nearest
 
@@ -39,7 +41,8 @@ def find_dataset(name_or_path: str, workspace: Workspace, *, strict: bool = True
     Raises:
         DatasetError: there is no such dataset, the name is ambiguous, or the dataset has mistakes (all in one message).
     """
-    dataset = recognise(find_folder(name_or_path, workspace))
+    folder = find_folder(name_or_path, workspace)
+    dataset = replace(recognise(folder), own_splits=_own_splits(folder, workspace))
     if strict and any(problem.severity == "error" for problem in dataset.problems):
         raise dataset_error(dataset.folder, dataset.problems)
     return dataset
@@ -102,6 +105,16 @@ def find_folder(name: str, workspace: Workspace) -> Path:
     if path.is_dir():
         return path.resolve()
     raise _unknown(name, path if is_path else None, roots)
+
+
+def _own_splits(folder: Path, workspace: Workspace) -> Path | None:
+    """Return the dataset's ``splits_final.json``: beside its images, else where nnU-Net reads it, in
+    ``$nnUNet_preprocessed`` (only for a dataset of ``$nnUNet_raw``, since the names of others mean nothing there)."""
+    found = [folder / OWN_SPLITS]
+    raw, preprocessed = workspace.nnunet_raw, workspace.nnunet_preprocessed
+    if raw and preprocessed and folder.parent.resolve() == raw.resolve():
+        found.append(preprocessed / folder.name / OWN_SPLITS)
+    return next((path for path in found if path.is_file()), None)
 
 
 def _unknown(name: str, path: Path | None, roots: list[Path]) -> DatasetError:

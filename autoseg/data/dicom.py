@@ -12,6 +12,7 @@ from autoseg.data.itk_files import check_kind, open_header, reason
 from autoseg.data.problems import Remark
 from autoseg.data.stored import DAMAGED, Stored
 from autoseg.errors import VolumeError
+from autoseg.plurals import count
 
 SERIES, POSITION, ORIENTATION, FRAMES = "0020|000e", "0020|0032", "0020|0037", "0028|0008"
 MAGIC, MAGIC_OFFSET = b"DICM", 128
@@ -89,7 +90,7 @@ def _read_slice(path: Path) -> _Slice:
         raise VolumeError(path, f"SimpleITK cannot read it ({reason(error)})", DAMAGED) from None
     check_kind(reader, path)
     if reader.GetSize()[2:] not in ((), (1,)):
-        found = f"holds {reader.GetSize()[2]} slices in one DICOM file"
+        found = f"holds {count(reader.GetSize()[2], 'slice')} in one DICOM file"
         raise VolumeError(path, found, "convert it to NIfTI (dcm2niix does)", kind="dimensions")
     tags = {key: reader.GetMetaData(key) for key in (SERIES, POSITION, ORIENTATION) if reader.HasMetaDataKey(key)}
     try:
@@ -107,7 +108,9 @@ def _in_order(slices: list[_Slice], folder: Path) -> list[_Slice]:
         raise VolumeError(folder, "holds no DICOM files", "give a folder of one DICOM series", kind="missing file")
     series = sorted({one.series for one in slices})
     if len(series) > 1:
-        counts = ", ".join(f"{name}: {sum(one.series == name for one in slices)} slices" for name in series[:3])
+        counts = ", ".join(
+            f"{name}: {count(sum(one.series == name for one in slices), 'slice')}" for name in series[:3]
+        )
         found = f"holds {len(series)} DICOM series ({counts})"
         raise VolumeError(folder, found, "put each into a folder of its own", kind="dimensions")
     turned = [one for one in slices if np.abs(one.axes - slices[0].axes).max() > MAX_ORIENTATION_DEVIATION]

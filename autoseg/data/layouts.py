@@ -35,6 +35,7 @@ from autoseg.data.pairing import (
 from autoseg.data.problems import Problem, make_problem, relative_name
 from autoseg.data.workspace import dataset_name
 from autoseg.errors import DatasetError
+from autoseg.plurals import count
 
 DEPTH = 3
 """How many folders deep the files of a download are looked for."""
@@ -131,12 +132,11 @@ def abdomenct(folder: Path) -> Dataset | None:
     both = {name: paths for name, paths in masks.items() if name in images}
     numbered = [(name, -1, path) for name, paths in images.items() for path in paths if name in both]
     cases, problems = pair(numbered, both, 1)
-    alone = (("images without mask", images, masks), ("masks without image", masks, images))
-    for what, names, others in alone:  # published in parts, and not all images with a mask
+    alone = (("image", "mask", images, masks), ("mask", "image", masks, images))
+    for what, other, names, others in alone:  # published in parts, and not all images with a mask
         if found := sorted(set(names) - set(others)):
-            problems.append(
-                make_problem("left out", f"{len(found)} {what}: {summarise(found)}", "nothing, if that is meant")
-            )
+            told = f"{count(len(found), what)} without {other}: {summarise(found)}"
+            problems.append(make_problem("left out", told, "nothing, if that is meant"))
     return _from_download(folder, ABDOMENCT_LABELS, cases, problems)
 
 
@@ -180,7 +180,10 @@ def _listed_cases(folder: Path, description: Description, num_channels: int) -> 
     ]
     problems = [
         make_problem(
-            "channels", f"{len(case.images)} images for {num_channels} channels", f"correct {FILE_NAME}", case=case.name
+            "channels",
+            f"{count(len(case.images), 'image')} for {count(num_channels, 'channel')}",
+            f"correct {FILE_NAME}",
+            case=case.name,
         )
         for case in cases
         if len(case.images) != num_channels
@@ -253,7 +256,7 @@ def _other_endings(folder: Path, endings: tuple[str, ...]) -> list[Problem]:
         everything = {path.name for paths in list_volumes(folder / part).values() for path in paths}
         others = sorted(everything - {path.name for paths in taken.values() for path in paths})
         if others:
-            found = f"{len(others)} files in {part} do not end in {endings[0]}: {summarise(others)}"
+            found = f"{count(len(others), 'file')} in {part} not ending in {endings[0]}: {summarise(others)}"
             problems.append(make_problem("left out", found, "nothing, if that is meant", file=part))
     return problems
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from autoseg.documents import Document
 from autoseg.errors import DatasetError, VolumeError
+from autoseg.plurals import count
 
 Severity = Literal["error", "warning"]
 SCHEMA: Literal["autoseg.problems.1"] = "autoseg.problems.1"
@@ -31,6 +32,7 @@ KINDS: dict[str, Severity] = {
     "rare label": "warning",
     "constant channel": "warning",
     "other axes": "warning",
+    "parted patient": "warning",
     "mixed orientations": "warning",
     "left out": "warning",
 }
@@ -115,7 +117,7 @@ def dataset_error(folder: Path, problems: Sequence[Problem], report: Path | None
     errors = [problem for problem in problems if problem.severity == "error"]
     text = " | ".join(problem.line.replace(f"{folder}/", "") for problem in errors[:MAX_EXAMPLES])
     if len(errors) > 1:
-        text = f"{len(errors)} errors: {text}"
+        text = f"{count(len(errors), 'error')}: {text}"
     if len(errors) > MAX_EXAMPLES:
         text += f" | and {len(errors) - MAX_EXAMPLES} more"
     return DatasetError(f"{folder}: {text}" + (f" | all of them: {report}" if report else ""))

@@ -15,9 +15,10 @@ import numpy as np
 from pydantic import Field
 
 from autoseg.data.cases import Dataset
-from autoseg.data.problems import Problem, dataset_error, make_problem
+from autoseg.data.problems import Problem, dataset_error, make_problem, relative_name
 from autoseg.documents import Document, parse_document
 from autoseg.errors import DatasetError, DocumentError
+from autoseg.plurals import count
 
 SCHEMA: Literal["autoseg.splits.1"] = "autoseg.splits.1"
 OWN_SPLITS = "splits_final.json"
@@ -54,7 +55,7 @@ class _OwnSplits(Document):
 def make_splits(
     dataset: Dataset, *, presence: Mapping[str, Collection[str]] | None = None, num_folds: int = 5, seed: int = 12345
 ) -> Splits:
-    """Return the folds of ``splits_final.json`` in the dataset's folder, else shuffled ones.
+    """Return the folds of the dataset's own ``splits_final.json``, else shuffled ones.
 
     Without groups and rare labels these are nnU-Net's: ``KFold(5, shuffle=True, random_state=12345)`` of scikit-learn
     over the sorted names. Groups are those of dataset.json (``groups``: case to group), else cases of names like
@@ -69,11 +70,11 @@ def make_splits(
     Raises:
         DatasetError: fewer than two cases or groups, or a splits_final.json that does not fit the dataset.
     """
-    if problems := split_problems(dataset):
+    if problems := split_errors(dataset):
         raise dataset_error(dataset.folder, problems)
-    own = dataset.folder / OWN_SPLITS
-    if own.is_file():
-        folds = tuple(Fold(train=tuple(sorted(f.train)), validation=tuple(sorted(f.val))) for f in _read_own(own))
+    if dataset.own_splits:
+        own = _read_own(dataset.own_splits)
+        folds = tuple(Fold(train=tuple(sorted(f.train)), validation=tuple(sorted(f.val))) for f in own)
         return Splits(schema=SCHEMA, folds=folds)
     groups = group_cases(dataset)
     names = sorted(groups)
@@ -86,14 +87,20 @@ def make_splits(
     return Splits(schema=SCHEMA, folds=tuple(_fold(part, groups) for part in parts))
 
 
-def split_problems(dataset: Dataset) -> list[Problem]:
+def split_errors(dataset: Dataset) -> list[Problem]:
     """Return what keeps the dataset from being split."""
-    own = dataset.folder / OWN_SPLITS
-    if own.is_file():
+    return [problem for problem in split_problems(dataset) if problem.severity == "error"]
+
+
+def split_problems(dataset: Dataset) -> list[Problem]:
+    """Return what keeps the dataset from being split, and what is doubtful in its own folds."""
+    if dataset.own_splits:
+        name = relative_name(dataset.own_splits, dataset.folder)
         try:
-            return _own_problems(_read_own(own), {case.name for case in dataset.cases})
+            own = _read_own(dataset.own_splits)
         except DatasetError as error:
-            return [make_problem("splits", str(error), "correct it, or remove the file", file=OWN_SPLITS)]
+            return [make_problem("splits", str(error), "correct it, or remove the file", file=name)]
+        return _own_problems(own, dataset, name)
     groups = group_cases(dataset)
     if len(groups) >= 2 or not dataset.cases:
         return []
@@ -194,8 +201,8 @@ def _read_own(path: Path) -> tuple[_OwnFold, ...]:
         raise DatasetError(f"{error}; {expected}") from None
 
 
-def _own_problems(own: Sequence[_OwnFold], known: set[str]) -> list[Problem]:
-    problems = []
+def _own_problems(own: Sequence[_OwnFold], dataset: Dataset, name: str) -> list[Problem]:
+    known, problems = {case.name for case in dataset.cases}, []
     for index, fold in enumerate(own):
         found = []
         if unknown := sorted({*fold.train, *fold.val} - known):
@@ -203,6 +210,22 @@ def _own_problems(own: Sequence[_OwnFold], known: set[str]) -> list[Problem]:
         if both := sorted(set(fold.train) & set(fold.val)):
             found.append(f"fold {index} has cases in train and in val: {both[:3]} ({len(both)} in all)")
         if not fold.train or not fold.val:
-            found.append(f"fold {index}: train has {len(fold.train)} and val {len(fold.val)} cases")
-        problems += [make_problem("splits", text, "correct it, or remove the file", file=OWN_SPLITS) for text in found]
-    return problems
+            found.append(f"fold {index}: train has {len(fold.train)} and val {count(len(fold.val), 'case')}")
+        problems += [make_problem("splits", text, "correct it, or remove the file", file=name) for text in found]
+    return problems or _parted_groups(own, group_cases(dataset), name)
+
+
+def _parted_groups(own: Sequence[_OwnFold], groups: Mapping[str, Sequence[str]], name: str) -> list[Problem]:
+    """Return a warning if folds made by hand, or by nnU-Net, which knows no patients, train on what they score."""
+    parted = [
+        (index, group)
+        for index, fold in enumerate(own)
+        for group, names in groups.items()
+        if set(names) & set(fold.train) and set(names) & set(fold.val)
+    ]
+    if not parted:
+        return []
+    index, group = parted[0]
+    found = f"fold {index} has cases of {group} in train and in val ({len({g for _, g in parted})} such groups in all)"
+    remedy = "scores will be too good if that is one patient; keep such cases on one side, or remove the file"
+    return [make_problem("parted patient", found, remedy, file=name)]

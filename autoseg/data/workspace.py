@@ -9,6 +9,7 @@ from autoseg.errors import WorkspaceError
 
 VARIABLE = "AUTOSEG_WORKSPACE"
 NNUNET_VARIABLE = "nnUNet_raw"
+NNUNET_PREPROCESSED_VARIABLE = "nnUNet_preprocessed"
 
 RESERVED_NAMES = ("fingerprint", "dataset_fingerprint", "problems", "splits")
 """Documents that stand beside the plans: no plan can be named like these."""
@@ -24,10 +25,12 @@ class Workspace:
     Attributes:
         root: the workspace itself.
         nnunet_raw: where nnU-Net keeps its datasets on this machine, searched after ``raw``; may be None.
+        nnunet_preprocessed: where nnU-Net keeps its own folds of these; may be None.
     """
 
     root: Path
     nnunet_raw: Path | None = None
+    nnunet_preprocessed: Path | None = None
 
     @property
     def raw(self) -> Path:
@@ -84,8 +87,8 @@ class Workspace:
 
 
 def open_workspace(option: Path | None) -> Workspace:
-    """Return the workspace given by the option, else by $AUTOSEG_WORKSPACE, else the current directory; $nnUNet_raw is
-    noted.
+    """Return the workspace given by the option, else by $AUTOSEG_WORKSPACE, else the current directory; nnU-Net's
+    variables are noted.
 
     Raises:
         WorkspaceError: the folder does not exist.
@@ -94,8 +97,8 @@ def open_workspace(option: Path | None) -> Workspace:
     if not root.is_dir():
         origin = "-w" if option else f"${VARIABLE}"
         raise WorkspaceError(f"{root}: no such folder (from {origin}); create it, or name another workspace with -w")
-    nnunet_raw = os.environ.get(NNUNET_VARIABLE)
-    return Workspace(root.resolve(), Path(nnunet_raw) if nnunet_raw else None)
+    raw, preprocessed = os.environ.get(NNUNET_VARIABLE), os.environ.get(NNUNET_PREPROCESSED_VARIABLE)
+    return Workspace(root.resolve(), Path(raw) if raw else None, Path(preprocessed) if preprocessed else None)
 
 
 def dataset_name(folder: Path) -> str:

@@ -20,6 +20,7 @@ from autoseg.errors import DatasetError, nearest
 from autoseg.evaluate.boxes import class_boxes, common_box, occupied_box
 from autoseg.evaluate.lesions import describe_lesions, metric_name, score_lesions
 from autoseg.evaluate.metrics import count_overlap, surface_distances
+from autoseg.plurals import count
 
 Values = dict[str, float | None]
 """Metric to value; None where it is undefined."""
@@ -335,7 +336,8 @@ def _pair(references: Mapping[str, Path], prediction_folder: Path) -> list[Label
     if missing := [name for name in references if name not in predictions]:
         named = ", ".join(missing[:MAX_NAMED]) + (", ..." if len(missing) > MAX_NAMED else "")
         raise DatasetError(
-            f"{prediction_folder}: no segmentation of {len(missing)} of {len(references)} cases: {named}; predict "
+            f"{prediction_folder}: no segmentation of {len(missing)} of {count(len(references), 'case')}: "
+            f"{named}; predict "
             "them, or score the others with --only-segmented"
         )
     return [LabelPair(name, path, predictions[name]) for name, path in references.items()]

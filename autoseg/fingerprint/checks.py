@@ -77,7 +77,8 @@ def _rare_labels(cases: Sequence[MeasuredCase], labels: Labels) -> list[Problem]
     problems = []
     for name in labels.labels:
         if name not in ("background", IGNORE_NAME) and counts[name] < MIN_CASES:
-            found = f"label {name!r} occurs in only {counts[name]} of {len(cases)} cases"
+            of_all = f"only {counts[name]} of {len(cases)}" if counts[name] < len(cases) else f"{len(cases)}"
+            found = f"label {name!r} occurs in {of_all} cases"
             problems.append(make_problem("rare label", found, "add cases with it, or expect no sound score for it"))
     return problems
 

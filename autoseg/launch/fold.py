@@ -25,6 +25,7 @@ from autoseg.launch.first_stage import (
 )
 from autoseg.launch.initial import open_initial
 from autoseg.plan.plan import Plan, read_plan
+from autoseg.plurals import count
 from autoseg.predict.model import Member, Model
 from autoseg.predict.predictor import predict_cases
 from autoseg.preprocess.store import CaseStore, preprocessing_digest, remove_stale
@@ -165,7 +166,8 @@ def _check_cases(dataset: Dataset, fold: Fold, store: CaseStore) -> None:
         raise WorkspaceError(f"{dataset.folder}: cases {gone[:5]} of the fold are not there any more; {command} again")
     if missing := sorted(wanted - set(store.names())):
         raise WorkspaceError(
-            f"{store.folder}: {len(missing)} of {len(wanted)} cases are not preprocessed, e.g. {missing[0]}; {command}"
+            f"{store.folder}: {len(missing)} of {count(len(wanted), 'case')} are not preprocessed, e.g. "
+            f"{missing[0]}; {command}"
         )
 
 
@@ -300,7 +302,7 @@ def _finished_folds(workspace: Workspace, dataset: str, plan_name: str, trained:
         if done:
             finished.append(fold)
         else:
-            unfinished.append(f"fold {fold}: {epochs} of {plan.training.epochs} epochs")
+            unfinished.append(f"fold {fold}: {epochs} of {count(plan.training.epochs, 'epoch')}")
     if not finished:
         raise PlanError(
             f"-a {plan_name}: no fold is trained to its end ({', '.join(unfinished)}); go on with autoseg_train "

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.problems import Problem, Problems, dataset_error
-from autoseg.data.splits import OWN_SPLITS, Splits, group_cases, make_splits, split_problems
+from autoseg.data.splits import Splits, group_cases, make_splits, split_errors
 from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document, write_document
 from autoseg.errors import DatasetError, WorkspaceError
 from autoseg.fingerprint.extract import examine, measure_cases
 from autoseg.fingerprint.fingerprint import Fingerprint, present_labels
 from autoseg.fingerprint.nnunet import read_nnunet_fingerprint, write_nnunet_fingerprint
+from autoseg.plurals import count
 
 OnCase = Callable[[Case], None]
 
@@ -45,7 +46,7 @@ def measure(
         DatasetError: there are errors; only problems.json is written.
         WorkspaceError: the folds would change under results that there are already; nothing is written.
     """
-    if not split_problems(dataset):
+    if not split_errors(dataset):
         choose_splits(dataset, workspace)  # refuses at once what would be refused in the end
     keep = workspace.measured(dataset.name)
     found = examine(dataset, num_workers=num_workers, on_case=on_case, keep=keep, force=force)
@@ -121,17 +122,34 @@ def choose_splits(
     if not path.is_file():
         return made
     before = read_document(path, Splits)
-    declared = (dataset.folder / OWN_SPLITS).is_file()
-    if before.folds == made.folds or not declared and _suits(before, dataset):
+    if before.folds == made.folds or not dataset.own_splits and _suits(before, dataset):
         return before
     if trained := sorted(results_folder(workspace, dataset.name).glob("*/fold_*/checkpoints/last.pt")):
-        old, new = _named_cases(before), {case.name for case in dataset.cases}
+        done = count(len(trained), "fold is", "folds are")
         raise WorkspaceError(
-            f"{path}: the folds would change ({len(new - old)} cases are new, {len(old - new)} are gone), but "
-            f"{len(trained)} folds are trained on those before, e.g. {trained[0].parents[1]}; plan in another "
-            f"workspace (-w), or move {results_folder(workspace, dataset.name)} and {path.name} elsewhere"
+            f"{path}: the folds would change ({_change(before, dataset)}), but {done} trained on those before, e.g. "
+            f"{trained[0].parents[1]}; plan in another workspace (-w), or move "
+            f"{results_folder(workspace, dataset.name)} and {path.name} elsewhere"
         )
     return made
+
+
+def describe_folds(splits: Splits, dataset: Dataset) -> str:
+    """Return how many folds there are, and where they come from."""
+    told = count(len(splits.folds), "fold")
+    if dataset.own_splits:
+        return f"{told}, those of {dataset.own_splits}"
+    groups = group_cases(dataset)
+    shared = next((group for group, names in groups.items() if len(names) > 1), None)
+    of_groups = f", of {len(groups)} groups of cases that stay together, like {shared}"
+    return told + of_groups if shared else told
+
+
+def _change(before: Splits, dataset: Dataset) -> str:
+    old, new = _named_cases(before), {case.name for case in dataset.cases}
+    if old == new and dataset.own_splits:
+        return f"to those of {dataset.own_splits}"
+    return f"{count(len(new - old), 'case is', 'cases are')} new, {len(old - new)} gone"
 
 
 def results_folder(workspace: Workspace, dataset: str) -> Path:

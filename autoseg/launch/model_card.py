@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from autoseg.documents import write_text
 from autoseg.plan.plan import Plan
+from autoseg.plurals import count
 from autoseg.predict.postprocess import Postprocessing
 
 if TYPE_CHECKING:
@@ -28,13 +29,16 @@ def write_model_card(
 def _what(plan: Plan, export: "Export") -> str:
     folds = ", ".join(str(fold) for fold in export.folds)
     check = export.check
+    networks = (
+        f"the networks of folds {folds} are averaged" if len(export.folds) > 1 else f"the network of fold {folds}"
+    )
     source = f"tiles of case {check.case}" if check.case else "random numbers"
     return (
         f"# {plan.name} for {plan.dataset.name}\n\n"
-        f"Segments {', '.join(plan.dataset.regions)} in 3-D images of {len(plan.dataset.channels)} channel(s): "
+        f"Segments {', '.join(plan.dataset.regions)} in 3-D images of {count(len(plan.dataset.channels), 'channel')}: "
         f"{', '.join(plan.dataset.channels)}.\n\n"
         f"A {plan.network.architecture} of {plan.estimate.parameters / 1e6:.1f} million weights, trained by autoseg; "
-        f"the networks of fold(s) {folds} are averaged. Files: `fold_*.onnx` (ONNX), `fold_*.pt2` (torch.export), "
+        f"{networks}. Files: `fold_*.onnx` (ONNX), `fold_*.pt2` (torch.export), "
         f"`plan.json`, `export.json`, `segment.py`.\n\n"
         f"Exported with autoseg {export.autoseg}, torch {export.torch}. Against torch on {source}, in fp32: logits "
         f"differ by at most {check.onnx_difference:.1e} standard deviations in onnxruntime {export.onnxruntime} and "
@@ -52,7 +56,8 @@ def _data(plan: Plan, results: Path) -> str:
     labels = ", ".join(f"{name} {value}" for name, value in plan.dataset.labels.items())
     return (
         "## Data\n\n"
-        f"- Dataset: {plan.dataset.name}, fingerprint {plan.dataset.fingerprint_sha256[:12]}; {len(cases)} cases were "
+        f"- Dataset: {plan.dataset.name}, fingerprint {plan.dataset.fingerprint_sha256[:12]}; "
+        f"{count(len(cases), 'case was', 'cases were')} "
         "held out for the scores below.\n"
         f"- Label values: {labels}.\n"
         f"- Images are brought to LPS orientation and a spacing of {spacing} mm; normalisation {normalization}.\n"
@@ -84,7 +89,7 @@ def _postprocessing(postprocessing: Postprocessing) -> str:
         f"{step.dice_before:.3f} to {step.dice_after:.3f}"
         for step in postprocessing.steps
     ]
-    return f"## Postprocessing\n\nLearnt on {postprocessing.num_cases} cases:\n\n" + "\n".join(steps) + "\n"
+    return f"## Postprocessing\n\nLearnt on {count(postprocessing.num_cases, 'case')}:\n\n" + "\n".join(steps) + "\n"
 
 
 def _use(plan: Plan) -> str:

@@ -16,6 +16,7 @@ from autoseg.launch.first_stage import open_previous
 from autoseg.launch.fold import choose_device
 from autoseg.launch.inference import POSTPROCESSING_FILE
 from autoseg.plan.plan import Plan
+from autoseg.plurals import count
 from autoseg.predict.model import Member, Model
 from autoseg.predict.postprocess import Postprocessing
 from autoseg.predict.predictor import predict_volume
@@ -95,7 +96,7 @@ class Segmenter:
         volume = _from_array(image, spacing) if isinstance(image, np.ndarray) else _from_sitk(image, spacing)
         if len(volume.array) != len(self.channels):
             raise DatasetError(
-                f"the image has {len(volume.array)} channels, the model takes {len(self.channels)} "
+                f"the image has {count(len(volume.array), 'channel')}, the model takes {len(self.channels)} "
                 f"({', '.join(self.channels)})"
             )
         if not np.isfinite(volume.array.sum(dtype=np.float64)):

@@ -7,10 +7,11 @@ changes nothing: what was spent before it is in the plan already.
 
 import itertools
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from autoseg.data.dataset import Dataset
 from autoseg.data.volumes import read_label, write_segmentation
 from autoseg.data.workspace import Workspace
 from autoseg.documents import write_document
-from autoseg.errors import PlanError
+from autoseg.errors import PlanError, TrainingError
 from autoseg.evaluate.evaluate import evaluate_folder
 from autoseg.launch.fold import FoldRun, find_unseen, open_run_of, validate
 from autoseg.launch.prepare import check_results
@@ -30,9 +31,13 @@ from autoseg.predict.sliding_window import tile_starts
 from autoseg.train.ahead import AugmentDevice
 from autoseg.train.compilation import Compile
 from autoseg.train.device import name_device
+from autoseg.train.exclusion import hold_folder
 from autoseg.train.processes import ALONE, Processes
 from autoseg.train.rehearsal import rehearse, shorten_epochs
 from autoseg.train.state import training_digest
+
+PREFIX = ".partial-rehearsal-"
+"""How the name of a rehearsal's folder begins."""
 
 MEASURED_PART = 0.05
 """Part of the budget that a rehearsal may take, beyond its first two epochs."""
@@ -118,8 +123,15 @@ def _find_plans(workspace: Workspace, dataset: Dataset, plan_name: str, budget: 
 
 @contextmanager
 def _temporary_folder(workspace: Workspace) -> Iterator[Path]:
-    """Yield a folder on the disk of the results, since checkpoints are written to it and timed."""
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=workspace.root) as folder:
+    """Yield a folder on the disk of the results, since checkpoints are written to it and timed.
+
+    Those that killed rehearsals left are removed; one at work is known by the lock that it holds.
+    """
+    for left in workspace.root.glob(f"{PREFIX}*"):
+        with suppress(TrainingError), hold_folder(left) as held:
+            if held:
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=workspace.root) as folder, hold_folder(Path(folder)):
         yield Path(folder)
 
 

@@ -15,6 +15,7 @@ from autoseg.launch.fold import FoldRun, open_run_of, train, validate
 from autoseg.launch.prepare import preprocess
 from autoseg.launch.tracking import open_tracker
 from autoseg.plan.plan import Plan
+from autoseg.plurals import count
 from autoseg.preprocess.store import preprocessing_digest
 from autoseg.train.log import EpochReport, Logger
 from autoseg.train.tracking import TrackedTraining, tracked
@@ -115,7 +116,9 @@ def _open(bench: Bench, candidate: Plan, folder: Path) -> FoldRun:
             bench.dataset, [candidate], bench.workspace, num_workers=bench.num_workers, device=bench.device
         )
         if failed:
-            raise WorkspaceError(f"{len(failed)} cases could not be preprocessed for this trial, e.g. {failed[0]}")
+            raise WorkspaceError(
+                f"{count(len(failed), 'case')} could not be preprocessed for this trial, e.g. {failed[0]}"
+            )
     return open_run_of(bench.workspace, bench.dataset, candidate, bench.settings.fold, folder)
 
 

@@ -68,13 +68,14 @@ def choose_by_voxels(
     reference_batch = rules.REFERENCE_BATCH[grid.dimensions]
     fitted_batch = reference_batch if budget.fits_whole_batch else rules.MIN_BATCH
 
-    def fits(fit: Fit) -> bool:
-        return voxels(fit) / reference_batch * fitted_batch <= reference
+    def needed(fit: Fit) -> float:
+        return voxels(fit) / reference_batch * fitted_batch
 
     initial = initial_patch(grid)
-    fit = next((fit for fit in shrinking(architecture, grid, initial) if fits(fit)), None)
+    candidates = list(shrinking(architecture, grid, initial))
+    fit = next((fit for fit in candidates if needed(fit) <= reference), None)
     if fit is None:
-        raise _too_small(memory_gb)
+        raise _too_small(needed(candidates[-1]) / per_batch * budget.memory_gb)
     memory_batch = round(reference / voxels(fit) * reference_batch)
     return _with_batch(fit, initial, memory_batch, grid, num_training, budget.max_coverage)
 
@@ -101,7 +102,8 @@ def choose_by_memory(
 
     fit = _first_within(memory_gb, candidates, memory_of)
     if fit is None:
-        raise _too_small(memory_gb)
+        least = memory_of(candidates[-1])
+        raise _too_small(least / rules.USABLE_MEMORY + rules.CONTEXT_GB)
     memory_batch = _largest_batch(fit, memory_gb, _coverage_batch(fit, grid, num_training, rules.MAX_COVERAGE), measure)
     return _with_batch(fit, initial, memory_batch, grid, num_training, rules.MAX_COVERAGE)
 
@@ -216,10 +218,11 @@ def _too_padded(fit: Fit, grid: Grid) -> PlanError:
     )
 
 
-def _too_small(memory_gb: float) -> PlanError:
+def _too_small(least_gb: float) -> PlanError:
+    least = math.ceil(10 * least_gb) / 10
     return PlanError(
-        f"memory: even the smallest patch at batch size {rules.MIN_BATCH} needs more than the {memory_gb:.3g} GB that "
-        f"a training may use; give a larger --memory, or choose a smaller architecture"
+        f"memory: even the smallest patch at batch size {rules.MIN_BATCH} needs a device of {least:g} GB; give "
+        f"--memory {least:g} or more, or choose a smaller architecture"
     )
 
 

@@ -13,6 +13,7 @@ from autoseg.plan.memory import Cost
 from autoseg.plan.patch_size import Choice
 from autoseg.plan.recipe import Recipe
 from autoseg.plan.spacing import Grid
+from autoseg.plurals import count
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ def _explain_data(decisions: Decisions) -> dict[str, str]:
     grid, fingerprint = decisions.grid, decisions.fingerprint
     if grid.coarse:
         spacing = (
-            f"Median spacing of {len(fingerprint.cases)} cases, but along the coarse axis the "
+            f"Median spacing of {count(len(fingerprint.cases), 'case')}, but along the coarse axis the "
             f"{rules.COARSE_AXIS_PERCENTILE:g}th percentile: it is over "
             f"{rules.ANISOTROPY:g} times as coarse as the others and has few voxels."
         )
     else:
-        spacing = f"Median spacing of {len(fingerprint.cases)} cases along each axis."
+        spacing = f"Median spacing of {count(len(fingerprint.cases), 'case')} along each axis."
     if decisions.downsample != 1:
         spacing += f" It was then coarsened {decisions.downsample:g} times on request."
     if decisions.recipe.dimensions == 2:
@@ -147,7 +148,7 @@ def _explain_training(decisions: Decisions) -> dict[str, str]:
         "training.schedule": f"Recommended for the architecture: {defaults.source}.",
         "training.epochs": f"nnU-Net's full length: {rules.EPOCHS} epochs of {rules.ITERATIONS_PER_EPOCH} iterations.",
         "training.loss": f"Dice and cross-entropy, nnU-Net's loss; {_explain_dice(decisions)}",
-        "training.deep_supervision": f"The network gives logits at {cost.num_outputs} resolution(s).",
+        "training.deep_supervision": f"The network gives logits at {count(cost.num_outputs, 'resolution')}.",
         "training.precision": "bf16 halves the activations' memory and needs no scaling of the loss.",
         "estimate": explain_cost(cost, decisions.memory_gb),
     }

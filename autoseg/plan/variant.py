@@ -15,6 +15,7 @@ from autoseg.plan.optimization import Adam, AdamW, Cosine, Cyclic, OneCycle, Pla
 from autoseg.plan.plan import Estimate, Plan
 from autoseg.plan.planner import loss_entry
 from autoseg.plan.rationale import explain_cost, times
+from autoseg.plurals import count
 
 Content = dict[str, Any]
 """A plan as plain JSON values."""
@@ -201,13 +202,16 @@ def _follow_length(content: Content, plan: Plan, parsed: Content) -> None:
     if not _are_sizes(lengths) or not any(key in parsed for key in _LENGTH):
         return
     total = lengths[0] * lengths[1]
-    rationale["training.epochs"] = f"{lengths[0]} epochs of {lengths[1]} iterations, {total} in all, set by hand."
+    rationale["training.epochs"] = (
+        f"{count(lengths[0], 'epoch')} of {count(lengths[1], 'iteration')}, {total} in all, set by hand."
+    )
     if total >= rules.SHORT_ITERATIONS:
         return
     was_long = plan.training.epochs * plan.training.iterations_per_epoch >= rules.SHORT_ITERATIONS
     warmup = min(rules.SHORT_WARMUP_ITERATIONS, int(rules.SHORT_WARMUP_PART * total))
     reason = (
-        f"A training of {total} iterations, under {rules.SHORT_ITERATIONS}, is too short for the full-length recipe"
+        f"A training of {count(total, 'iteration')}, under {rules.SHORT_ITERATIONS}, is too short for the "
+        f"full-length recipe"
     )
     from_scratch = not training.get("initial_weights")  # what is trained already needs no recipe to get far soon
     if was_long and from_scratch and not _sets(parsed, "training.optimizer"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from autoseg.errors import PlanError
 from autoseg.plan.plan import Normalization
+from autoseg.plurals import count
 
 Floats = NDArray[np.float32]
 
@@ -36,7 +37,8 @@ def normalize(array_czyx: Floats, schemes: Sequence[Normalization], mask: NDArra
     """
     if len(array_czyx) != len(schemes):
         raise PlanError(
-            f"the image has {len(array_czyx)} channels, the plan normalises {len(schemes)}; give one file a channel"
+            f"the image has {count(len(array_czyx), 'channel')}, the plan normalises {len(schemes)}; give one "
+            f"file a channel"
         )
     for channel, scheme in zip(array_czyx, schemes):
         _normalize_channel(channel, scheme, mask if scheme.use_mask else None)

@@ -17,27 +17,27 @@ HELD = "is being trained by another process at this moment"
 
 
 @contextmanager
-def hold_folder(run_folder: Path) -> Iterator[None]:
+def hold_folder(run_folder: Path) -> Iterator[bool]:
     """Hold the folder until the end of the block; however the process ends, the system lets go of it.
 
     The empty file ``.lock`` stays, since removing it could take away the lock of whoever came next. Where the file
-    system knows no locks, nothing is held.
+    system knows no locks, nothing is held; yields whether the folder is.
 
     Raises:
         TrainingError: another training holds the folder.
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     with (run_folder / ".lock").open("w", encoding="utf-8") as file:
-        _lock(file, run_folder)
-        yield
+        yield _lock(file, run_folder)
 
 
-def _lock(file: IO[str], run_folder: Path) -> None:
+def _lock(file: IO[str], run_folder: Path) -> bool:
     if sys.platform == "win32":
-        return
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise TrainingError(f"{run_folder}: this fold {HELD}; wait for its end, or stop it") from None
     except OSError:
-        return
+        return False
+    return True

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from autoseg.plurals import count
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -24,14 +26,16 @@ class StopFlag:
     def check(self, num_finished: int) -> None:
         """Raise ``TrainingInterrupted`` if a signal asked for it; ``num_finished`` epochs are kept."""
         if self.agree(self.signal_name is not None):
-            kept = f"{num_finished} finished epochs are kept" if num_finished else "no epoch was finished yet"
+            kept = "no epoch was finished yet"
+            if num_finished:
+                kept = count(num_finished, "finished epoch is kept", "finished epochs are kept")
             who = self.signal_name or "another process"
             raise TrainingInterrupted(f"stopped by {who}; {kept}; the same command goes on from there")
 
 
 @contextmanager
-def catch_signals() -> Iterator[StopFlag]:
-    """Turn the first SIGINT or SIGTERM into a flag and let the second interrupt at once.
+def catch_signals(on_first: Callable[[str], None] = lambda signal_name: None) -> Iterator[StopFlag]:
+    """Turn the first SIGINT or SIGTERM into a flag, tell ``on_first`` its name, and let the second interrupt at once.
 
     The handlers before are restored on leaving. A signal that came too late for ``check`` is raised then. Python lets
     only the main thread handle signals; in another thread the flag stays as it is.
@@ -45,6 +49,7 @@ def catch_signals() -> Iterator[StopFlag]:
         if stop.signal_name is not None:
             raise KeyboardInterrupt
         stop.signal_name = signal.Signals(number).name
+        on_first(stop.signal_name)
 
     previous = {number: signal.signal(number, notice) for number in SIGNALS}
     try:

@@ -75,7 +75,14 @@ class EpochReport:
     examples: Examples | None = None
 
 
-Event = IterationReport | EpochReport
+@dataclass(frozen=True)
+class StopReport:
+    """A signal asked the training to stop; it does so after the running iteration."""
+
+    signal_name: str
+
+
+Event = IterationReport | EpochReport | StopReport
 OnEvent = Callable[[Event], None]
 
 RECORDED = (

@@ -20,6 +20,7 @@ from autoseg.data.splits import Fold
 from autoseg.documents import write_document
 from autoseg.errors import TrainingError
 from autoseg.plan.plan import Plan
+from autoseg.plurals import count
 from autoseg.preprocess.store import CaseStore, remove_stale
 from autoseg.train.ahead import (
     AugmentDevice,
@@ -47,6 +48,7 @@ from autoseg.train.log import (
     NoLog,
     OnEvent,
     Phase,
+    StopReport,
     TrainingLog,
     make_record,
 )
@@ -107,7 +109,7 @@ def train_fold(
     _check_cases(fold, store)
     with (
         _hold_together(run_folder, processes),
-        catch_signals() as stop,
+        catch_signals(lambda signal_name: on_event(StopReport(signal_name))) as stop,
         explain_shortage(plan, device, processes),
     ):
         stop.agree = Agreement(processes)
@@ -343,8 +345,8 @@ def _check_cases(fold: Fold, store: CaseStore) -> None:
     wanted = [*fold.train, *fold.validation]
     stored = set(store.names())
     if missing := [case for case in wanted if case not in stored]:
-        count = f"{len(missing)} of {len(wanted)} cases"
-        raise TrainingError(f"{store.folder}: {count} are not preprocessed, e.g. {missing[0]}; run autoseg_plan")
+        found = f"{len(missing)} of {count(len(wanted), 'case')}"
+        raise TrainingError(f"{store.folder}: {found} are not preprocessed, e.g. {missing[0]}; run autoseg_plan")
 
 
 def _check_training(train_loss: float, left_out: list[int], kept: str, epoch: int, setup: Setup) -> None:
@@ -380,11 +382,12 @@ def _log_start(
     section = setup.plan.training
     action = f"going on after epoch {state.epoch}" if state.epoch else "starting"
     log.write(
-        f"{action}: plan {setup.plan.name}, {record.parameters:,} parameters, {section.epochs} epochs of "
-        f"{section.iterations_per_epoch} iterations, batch {section.batch_size} of {section.patch_size}"
+        f"{action}: plan {setup.plan.name}, {record.parameters:,} parameters, {count(section.epochs, 'epoch')} of "
+        f"{count(section.iterations_per_epoch, 'iteration')}, batch {section.batch_size} of {section.patch_size}"
     )
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     log.write(
-        f"on {record.device} in {record.precision} (the plan says {section.precision}), {record.threads} CPU threads, "
-        f"{record.workers} workers, {place}; {versions}"
+        f"on {record.device} in {record.precision} (the plan says {section.precision}), "
+        f"{count(record.threads, 'CPU thread')}, "
+        f"{count(record.workers, 'worker')}, {place}; {versions}"
     )

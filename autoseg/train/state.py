@@ -6,6 +6,7 @@ seeds what it uses from the plan's seed and its own number (see patches.py).
 
 import math
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -312,12 +313,27 @@ def _load(path: Path, keys: frozenset[str], remedy: str = "") -> Checkpoint:
         found = "it holds more than tensors and plain values, which might be code and is not run"
         raise TrainingError(f"{path}: the checkpoint cannot be read: {found}{remedy}") from error
     except Exception as error:  # zip and storage errors share no class below this one
-        raise TrainingError(f"{path}: the checkpoint cannot be read ({_reason(error)}){remedy}") from error
+        found = "it is cut short or damaged" if _is_damaged(path) else _reason(error)
+        raise TrainingError(f"{path}: the checkpoint cannot be read: {found}{remedy}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise TrainingError(f"{path}: this is no checkpoint of the form {SCHEMA}")
     if missing := sorted(keys - content.keys()):
         raise TrainingError(f"{path}: the checkpoint holds no {', '.join(missing)}")  # best.pt copied to last.pt
     return content
+
+
+def _is_damaged(path: Path) -> bool:
+    """Return whether a file is there that is no whole zip archive, which every checkpoint is.
+
+    torch tells of it by the line of its own source that failed, or by an error of seeking.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is not None
+    except zipfile.BadZipFile:
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from autoseg.errors import PlanError
 from autoseg.plan.plan import Plan
 from autoseg.plan.story import differences
+from autoseg.plurals import count
 from autoseg.tune.candidate import make_candidate
 from autoseg.tune.study import OWN, REASON, Search
 from autoseg.tune.values import decode
@@ -146,11 +147,13 @@ def tell_story(search: Search, plan: Plan, chosen: Result, results: list[Result]
     settings = search.settings
     own = next((one for one in results if one.own and one.dice is not None), None)
     against = f" against {own.dice:.4f} of {plan.name} itself" if own else ""
-    sampler = f"{search.study.study_name}, sampler {search.sampler}, {len(results)} trials: {count_states(results)}"
+    sampler = (
+        f"{search.study.study_name}, sampler {search.sampler}, {count(len(results), 'trial')}: {count_states(results)}"
+    )
     length = (
         ""
         if settings.epochs == plan.training.epochs
-        else (f" The trials had {settings.epochs} epochs and this plan has {plan.training.epochs}.")
+        else (f" The trials had {count(settings.epochs, 'epoch')} and this plan has {plan.training.epochs}.")
     )
     return (
         f"Trial {chosen.number} of a search around {plan.name} (study {sampler}) on fold {settings.fold}: Dice of its "

@@ -89,3 +89,14 @@ def test_plans_are_explained_and_compared(volumes: Path, tmp_path: Path, capsys:
     assert "no plan of that name" in capsys.readouterr().err
     assert plan.main(place) == 2
     assert "--dataset" in capsys.readouterr().err
+
+
+def test_a_training_of_weeks_is_told_with_a_remedy(
+    volumes: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["-d", str(volumes), "-w", str(tmp_path), "-a", "nnunet"]
+    for rate, told in ((1e9, True), (1e18, False)):  # operations a second
+        monkeypatch.setattr("autoseg.plan.throughput.measure_rate", lambda *_, rate=rate: rate)
+        assert plan.main(options) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("all epochs of nnunet take")]
+        assert len(lines) == told and all("--time-budget 6h" in line and "days on this" in line for line in lines)

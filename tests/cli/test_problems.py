@@ -52,6 +52,6 @@ def test_warnings_do_not_stop(broken: Path, capsys: pytest.CaptureFixture[str]) 
     (broken / "labelsTr" / "phantom_001.nii.gz").unlink()
     sitk.WriteImage(label * 0, str(broken / "labelsTr" / "phantom_001.nii.gz"))
     status, out, err, document = run(broken, capsys)
-    assert status == 0 and err == "" and "0 errors and 1 warnings" in out and "no foreground" in out
+    assert status == 0 and err == "" and "0 errors and 1 warning, worst first" in out and "no foreground" in out
     assert [p["kind"] for p in document["problems"]] == ["empty label"]
     assert np.size(document["problems"]) == 1 and (broken.parent / "plans" / "copy" / "unet.json").is_file()

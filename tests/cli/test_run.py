@@ -155,8 +155,7 @@ def test_a_signal_stops_the_trainings_and_says_what_is_done(
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, (out, err)
     assert err == (
-        "stopped; 0 of 2 runs are finished, the others are kept as far as they are; the same command goes on from "
-        "there\n"
+        "stopped; 0 of 2 runs finished, the others are kept as far as they are; the same command goes on from there\n"
     )
     assert not _is_alive(child)
     assert "stopped by SIGTERM" in _endings(_folders(planned_root)[0])[-1]

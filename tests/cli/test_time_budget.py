@@ -108,3 +108,17 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert len(lines) == 1 and words in lines[0]
     assert not (planned / "results").exists() and not list(planned.glob(".partial*"))
     assert [path.stem for path in (planned / "plans" / "Phantom").glob("tiny*.json")] == ["tiny"]
+
+
+def test_what_a_killed_rehearsal_left_is_removed_and_one_at_work_is_not(planned: Path) -> None:
+    from autoseg.data.workspace import open_workspace
+    from autoseg.train.exclusion import hold_folder
+
+    place = open_workspace(planned)
+    left, at_work = (planned / f"{time_budget.PREFIX}{name}" for name in ("left", "at_work"))
+    (left / "0" / "checkpoints").mkdir(parents=True)
+    with hold_folder(at_work), time_budget._temporary_folder(place) as folder:
+        assert folder.is_dir() and at_work.is_dir() and not left.exists()
+        with time_budget._temporary_folder(place):
+            assert folder.is_dir()
+    assert not folder.exists()

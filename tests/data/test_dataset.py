@@ -34,6 +34,22 @@ def test_a_path_and_nnunets_own_folder_work_too(make_dataset: Callable[..., Path
     assert find_dataset("Test", Workspace(empty, folder.parent)).folder == folder
 
 
+def test_nnunets_own_folds_are_found_beside_the_images_or_where_it_keeps_them(
+    make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_dataset(["a", "b"])
+    kept = touch(tmp_path / "preprocessed", f"{folder.name}/splits_final.json") / folder.name / "splits_final.json"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    nnunet = Workspace(elsewhere, folder.parent, tmp_path / "preprocessed")
+    assert find_dataset("Test", nnunet).own_splits == find_dataset(str(folder), nnunet).own_splits == kept
+    assert find_dataset("Test", Workspace(elsewhere, folder.parent)).own_splits is None
+    foreign = Workspace(elsewhere, elsewhere, tmp_path / "preprocessed")
+    assert find_dataset(str(folder), foreign).own_splits is None
+    touch(folder, "splits_final.json")
+    assert find_dataset("Test", nnunet).own_splits == folder / "splits_final.json"
+
+
 def test_an_ambiguous_name_is_refused(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
     make_dataset(["a"]), make_dataset(["a"], folder="Dataset008_Test")
     with pytest.raises(DatasetError, match="ambiguous.*Dataset007_Test, Dataset008_Test"):

@@ -205,8 +205,8 @@ def test_abdomenct_is_recognised_and_says_what_it_leaves_out(tmp_path: Path) -> 
     assert pairs_of(tmp_path) == {"Case_00001": ("Case_00001_0000.nii.gz", "Case_00001.nii.gz")}
     assert found.labels.labels == {"background": 0, "liver": 1, "kidney": 2, "spleen": 3, "pancreas": 4}
     assert [(problem.severity, problem.found) for problem in found.problems] == [
-        ("warning", "1 images without mask: Case_00009"),
-        ("warning", "1 masks without image: Case_00700"),
+        ("warning", "1 image without mask: Case_00009"),
+        ("warning", "1 mask without image: Case_00700"),
     ]
 
 

@@ -8,7 +8,7 @@ from sklearn.model_selection import KFold
 
 from autoseg.data.cases import Case, Dataset
 from autoseg.data.labels import Labels
-from autoseg.data.splits import Splits, get_fold, group_cases, make_splits
+from autoseg.data.splits import Splits, get_fold, group_cases, make_splits, split_problems
 from autoseg.errors import DatasetError
 
 LABELS = Labels.from_names({"background": 0, "organ": 1})
@@ -24,6 +24,7 @@ def dataset(folder: Path, names: list[str], groups: dict[str, str] | None = None
         cases=cases,
         file_ending=".nii",
         groups=groups or {},
+        own_splits=folder / "splits_final.json" if (folder / "splits_final.json").is_file() else None,
     )
 
 
@@ -130,6 +131,17 @@ def test_own_splits_that_do_not_fit_are_refused(tmp_path: Path, content: str, fo
     (tmp_path / "splits_final.json").write_text(content)
     with pytest.raises(DatasetError, match=found):
         make_splits(dataset(tmp_path, ["a", "b", "c"]))
+
+
+def test_own_folds_that_part_a_patient_are_warned_of(tmp_path: Path) -> None:
+    names = ["p1_a", "p1_b", "p2_a", "p2_b"]
+    together, parted = [[["p1_a", "p1_b"], ["p2_a", "p2_b"]], [["p1_a", "p2_a"], ["p1_b", "p2_b"]]]
+    for sides, expected in ((together, []), (parted, ["warning"])):
+        (tmp_path / "splits_final.json").write_text(json.dumps([{"train": sides[0], "val": sides[1]}]))
+        found = split_problems(dataset(tmp_path, names))
+        assert [problem.severity for problem in found] == expected
+    assert "fold 0 has cases of p1 in train and in val (2 such groups in all)" in found[0].line
+    assert make_splits(dataset(tmp_path, names)).folds[0].train == ("p1_a", "p2_a")
 
 
 def test_a_fold_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ def test_order_of_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir(), other.mkdir()
     monkeypatch.delenv("nnUNet_raw", raising=False)
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
     monkeypatch.chdir(other)
     monkeypatch.delenv("AUTOSEG_WORKSPACE", raising=False)
     assert open_workspace(None).root == other
@@ -19,6 +20,8 @@ def test_order_of_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert open_workspace(None) == Workspace(one, None)
     monkeypatch.setenv("nnUNet_raw", "/data/nn")
     assert open_workspace(other) == Workspace(other, Path("/data/nn"))
+    monkeypatch.setenv("nnUNet_preprocessed", "/data/pp")
+    assert open_workspace(other) == Workspace(other, Path("/data/nn"), Path("/data/pp"))
 
 
 def test_a_missing_folder_says_where_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,11 @@ def test_warnings_are_found_and_stop_nothing(make_raw: Callable[..., Path]) -> N
     assert ranks == sorted(ranks)
 
 
+def test_a_label_of_all_cases_is_rare_where_there_are_few(make_raw: Callable[..., Path]) -> None:
+    found = [one.found for one in look_at(make_raw(4)).problems.problems if one.kind == "rare label"]
+    assert found == ["label 'organ' occurs in 4 cases", "label 'lesion' occurs in 4 cases"]
+
+
 def test_the_same_image_within_a_group_is_no_leak(make_raw: Callable[..., Path]) -> None:
     def change(number: int, case: dict[str, Any]) -> None:
         if number == 1:

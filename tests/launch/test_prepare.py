@@ -15,7 +15,7 @@ from autoseg.documents import read_document
 from autoseg.errors import AutosegError, DatasetError, DocumentError, PlanError, WorkspaceError
 from autoseg.fingerprint.fingerprint import read_fingerprint
 from autoseg.launch import prepare
-from autoseg.launch.measuring import choose_splits, measure
+from autoseg.launch.measuring import choose_splits, describe_folds, measure
 from autoseg.launch.prepare import PlanRequest, check_request, distinct_preprocessing, make_plans, preprocess
 from autoseg.plan.plan import plan_names, read_plan
 from autoseg.preprocess.store import CaseStore
@@ -182,7 +182,7 @@ def test_folds_do_not_change_under_results(place: Workspace, own_raw: Path, chan
     _pretend_trained(place, fold=1)
     with pytest.raises(WorkspaceError) as caught:
         measure(find_dataset("Phantom", place), place, num_workers=1)
-    counts = "1 cases are new, 0 are gone" if change == "new" else "0 cases are new, 1 are gone"
+    counts = "1 case is new, 0 gone" if change == "new" else "0 cases are new, 1 gone"
     assert counts in str(caught.value) and "fold_1" in str(caught.value) and "-w" in str(caught.value)
     assert {path: path.read_bytes() for path in place.plans("Phantom").glob("*.json")} == before
     shutil.rmtree(place.root / "results")
@@ -212,6 +212,7 @@ def test_groups_declared_later_make_new_folds(place: Workspace, own_raw: Path) -
     (own_raw / "dataset.json").write_text(json.dumps(content))
     dataset = find_dataset("Phantom", place)
     assert choose_splits(dataset, place) == make_splits(dataset)
+    assert "groups of cases that stay together, like the same patient" in describe_folds(make_splits(dataset), dataset)
     _pretend_trained(place)
     with pytest.raises(WorkspaceError, match="the folds would change"):
         choose_splits(dataset, place)
@@ -224,8 +225,9 @@ def test_the_datasets_own_splits_go_first(place: Workspace, own_raw: Path) -> No
     _swap_folds(place)
     splits = choose_splits(dataset, place)
     assert [fold.train for fold in splits.folds] == [tuple(names[:3])]
+    assert describe_folds(splits, dataset) == f"1 fold, those of {own_raw / 'splits_final.json'}"
     _pretend_trained(place)
-    with pytest.raises(WorkspaceError, match="the folds would change"):
+    with pytest.raises(WorkspaceError, match="the folds would change .to those of .*splits_final.json., but 1 fold is"):
         choose_splits(dataset, place)
 
 

@@ -8,6 +8,7 @@ import pytest
 from autoseg.documents import Document
 from autoseg.errors import PlanError
 from autoseg.networks import available_architectures, load_architecture
+from autoseg.plan import rules
 from autoseg.plan.patch_size import Choice, choose_by_memory, choose_low_resolution, initial_patch, shrinking
 from autoseg.plan.spacing import Grid, choose_grid
 
@@ -49,8 +50,12 @@ def test_a_batch_covers_at_most_a_twentieth_of_the_dataset(make_fingerprint: Any
 
 def test_too_small_a_budget_is_refused(make_fingerprint: Any) -> None:
     grid = choose_grid(make_fingerprint())
-    with pytest.raises(PlanError, match="0.4 GB that a training may use"):
-        choose_by_memory(load_architecture("unet"), grid, 10, memory_gb=0.4, measure=_memory)
+    unet = load_architecture("unet")
+    with pytest.raises(PlanError, match="needs a device of") as refused:
+        choose_by_memory(unet, grid, 10, memory_gb=0.4, measure=_memory)
+    told = float(str(refused.value).split("give --memory ")[1].split()[0])
+    usable = (told - rules.CONTEXT_GB) * rules.USABLE_MEMORY
+    assert choose_by_memory(unet, grid, 10, memory_gb=usable, measure=_memory).batch_size >= rules.MIN_BATCH
 
 
 def test_the_initial_patch_has_equal_extents_within_the_image(make_fingerprint: Any) -> None:

@@ -82,5 +82,5 @@ def test_ct_without_its_values_is_refused(image):
 
 
 def test_another_number_of_channels_is_refused(image):
-    with pytest.raises(PlanError, match="1 channels, the plan normalises 2"):
+    with pytest.raises(PlanError, match="1 channel, the plan normalises 2"):
         normalize(image, [_scheme("none")] * 2, None)

@@ -10,12 +10,14 @@ from autoseg.train.interruption import SIGNALS, StopFlag, TrainingInterrupted, c
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_the_first_signal_sets_the_flag(number: signal.Signals) -> None:
+    told: list[str] = []
     with (
         pytest.raises(TrainingInterrupted, match=f"stopped by {number.name}; 3 finished epochs are kept"),
-        catch_signals() as stop,
+        catch_signals(told.append) as stop,
     ):
         stop.check(3)
         signal.raise_signal(number)
+        assert told == [number.name]
         assert stop.signal_name == number.name
         stop.check(3)
 

@@ -139,7 +139,7 @@ def test_a_signal_to_one_process_stops_all(make_plan: MakePlan, launch: Launch, 
         "TrainingInterrupted: stopped by another process",
         "TrainingInterrupted: stopped by SIGTERM",
     ]
-    assert all("1 finished epochs are kept" in word for word in words)
+    assert all("1 finished epoch is kept" in word for word in words)
 
 
 def test_a_process_that_dies_ends_the_others(make_plan: MakePlan, launch: Launch, tmp_path: Path) -> None:

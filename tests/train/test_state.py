@@ -196,6 +196,16 @@ def test_code_in_a_checkpoint_is_not_run(plan: Plan, tmp_path: Path) -> None:
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.98])
+def test_a_checkpoint_cut_short_is_told_plainly(plan: Plan, tmp_path: Path, part: float) -> None:
+    torch.save({"schema": state_module.SCHEMA, "network": torch.zeros(1000)}, tmp_path / "last.pt")
+    content = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(content[: int(part * len(content))])
+    with pytest.raises(TrainingError, match="cannot be read: it is cut short or damaged") as refused:
+        read_last(tmp_path, plan)
+    assert "Errno" not in str(refused.value)
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_restored_state_is_the_saved_one(plan: Plan, tmp_path: Path, scaled: bool) -> None:
     saved, fresh = (make_state(plan, CPU, scaled=scaled) for _ in range(2))

@@ -1,0 +1,60 @@
+"""What a training shows on a terminal and elsewhere."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from autoseg.cli import _progress
+from autoseg.cli._progress import SignsOfLife, TrainingDisplay, progress_bar
+from autoseg.train.log import IterationReport, StopReport
+
+
+@pytest.mark.parametrize(("name", "words"), [("SIGINT", "Ctrl-C again"), ("SIGTERM", "SIGTERM again")])
+def test_who_asks_to_stop_is_told_when(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # standard error takes itself for a terminal
+    with TrainingDisplay(Console(file=io.StringIO())) as display:
+        display.show(IterationReport("training", 1, 9, 3, 250))
+        display.show(StopReport(name))
+    text = capsys.readouterr().err
+    assert "epoch 1/9, training" in text and "3/250" in text
+    assert f"stopping after this iteration; {words} stops at once" in text
+
+
+def test_elsewhere_all_of_it_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingDisplay(Console(file=io.StringIO())) as display:
+        display.show(IterationReport("training", 1, 9, 3, 250))
+        display.show(StopReport("SIGINT"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_wait_elsewhere_shows_signs_of_life_and_a_short_one_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
+    with progress_bar("predicting", 4) as advance:
+        for seconds in (50.0, 20.0, 10.0, 300.0):
+            now[0] += seconds
+            advance()
+    assert capsys.readouterr() == ("", "predicting: 2 of 4, 1 min 10 s left\n")
+
+
+def test_a_long_epoch_elsewhere_shows_signs_of_life(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
+    with TrainingDisplay(Console(file=io.StringIO())) as display:
+        for iteration in range(1, 4):
+            now[0] += 400.0
+            display.show(IterationReport("training", 1, 9, iteration, 250))
+    assert capsys.readouterr().err == "epoch 1/9, training: iteration 2 of 250\n"
+
+
+def test_a_sign_is_due_once() -> None:
+    signs = SignsOfLife(0.0)
+    assert signs.due() and not SignsOfLife(60.0).due()
