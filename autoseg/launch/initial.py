@@ -8,6 +8,7 @@ from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document
 from autoseg.errors import PlanError
 from autoseg.plan.plan import Plan, read_plan
+from autoseg.plurals import count
 from autoseg.train.initial import CHECKPOINT, InitialRun, check_fits
 from autoseg.train.state import read_progress
 
@@ -54,12 +55,13 @@ def open_initial(
     source = read_document(folder / "plan.json", Plan)
     epochs, finished = read_progress(folder, source)
     if not finished:
-        raise PlanError(f"{where} has {epochs} of {source.training.epochs} epochs; {command}")
+        raise PlanError(f"{where} has {epochs} of {count(source.training.epochs, 'epoch')}; {command}")
     check_fits(plan, source)
     if seen := _perhaps_seen(folder, validation):
         raise PlanError(
-            f"{where} was not validated on {len(seen)} cases that are validated on now, e.g. {seen[0]}, so that it may "
-            f"have been trained on them: splits.json has changed since; bring it back, or train {name} again"
+            f"{where} was not validated on {count(len(seen), 'case that is', 'cases that are')} validated on now, e.g. "
+            f"{seen[0]}, and may have been trained on it: splits.json has changed since; bring it back, or train {name} "
+            f"again"
         )
     return InitialRun(source, fold, folder)
 
