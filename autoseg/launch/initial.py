@@ -60,8 +60,8 @@ def open_initial(
     if seen := _perhaps_seen(folder, validation):
         raise PlanError(
             f"{where} was not validated on {count(len(seen), 'case that is', 'cases that are')} validated on now, e.g. "
-            f"{seen[0]}, and may have been trained on it: splits.json has changed since; bring it back, or train {name} "
-            f"again"
+            f"{seen[0]}, and may have been trained on it: splits.json has changed since; bring it back, or train "
+            f"{name} again"
         )
     return InitialRun(source, fold, folder)
 
