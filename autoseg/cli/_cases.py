@@ -136,9 +136,11 @@ def preprocess_cases(
 
 def tell_next(dataset: str, plans: "Sequence[Plan]", *, ready: bool) -> str:
     """Print and return the command that comes next; ``ready``: all cases are preprocessed."""
-    first = plans[0].previous_stage
+    first, source = plans[0].previous_stage, plans[0].training.initial_weights
     train = f"autoseg_train -d {dataset} -a {first or plans[0].name} -f 0"
     later = f"   (and its other folds; then {plans[0].name})" if first and ready else ""
+    if source and ready:
+        later += f"   (it starts from fold 0 of {source}, trained before)"
     following = train if ready else f"autoseg_plan -d {dataset}"
     console().print(f"next: {following}{later}", soft_wrap=True)
     return following

@@ -111,6 +111,19 @@ def test_a_training_goes_on_with_another_number_of_processes(
     torch.testing.assert_close(_weights(mixed), _weights(tmp_path / "one"), rtol=1e-4, atol=1e-5)
 
 
+def test_two_processes_start_from_the_same_weights(
+    make_plan: MakePlan, launch: Launch, alone: Callable[[Plan, Path], None], tmp_path: Path
+) -> None:
+    """At a learning rate that moves nothing they end with the weights they began with."""
+    source, run = tmp_path / "plan" / "fold_0", tmp_path / "run"
+    alone(make_plan(epochs=2), source)
+    still = make_plan(epochs=1, optimizer={"name": "adamw", "learning_rate": 1e-30}, ema_decay=0.9, seed=8)
+    assert launch(still, run, initial=str(source)) == (0, ["", ""])
+    for key in ("network", "trained"):
+        assert torch.equal(_weights(run, key), _weights(source))
+    assert json.loads((run / "initial.json").read_text())["checkpoint"] == "plan/fold_0/checkpoints/last.pt"
+
+
 def test_two_processes_repeat_themselves_and_all_refuse_another_plan(
     make_plan: MakePlan, launch: Launch, tmp_path: Path
 ) -> None:
