@@ -34,7 +34,7 @@ def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
     Keys are dotted, list entries by index; values are JSON, else text. Naming another loss, optimiser, schedule or
     augmentation brings its own defaults; another patch size, spacing or architecture derives the network again unless
     ``network.config`` is set too; a previous stage brings its channels and augmentations; a short training gets the
-    recipe for short trainings unless the optimiser is set or it starts from trained weights; the estimate follows.
+    recipe for short trainings, but for what is set, unless it starts from trained weights; the estimate follows.
 
     Raises:
         DocumentError: an unknown key or a value that does not fit.
@@ -213,17 +213,18 @@ def _follow_length(content: Content, plan: Plan, parsed: Content) -> None:
         f"A training of {count(total, 'iteration')}, under {rules.SHORT_ITERATIONS}, is too short for the "
         f"full-length recipe"
     )
-    from_scratch = not training.get("initial_weights")  # what is trained already needs no recipe to get far soon
-    if was_long and from_scratch and not _sets(parsed, "training.optimizer"):
+    # what is trained already needs no recipe to get far soon
+    adapts = was_long and not training.get("initial_weights")
+    if adapts and not _sets(parsed, "training.augmentation"):
+        _shorten_augmentation(training, total)
+        kept = "mirroring alone" if training["augmentation"] else "no augmentation"
+        rationale["training.augmentation"] = f"{reason}, and to overfit; {kept} learns fastest."
+    if adapts and not _sets(parsed, "training.optimizer"):
         _shorten_optimizer(content, plan)
         rationale["training.optimizer"] = f"{reason}; AdamW with a higher learning rate gets further in the time."
         if not _sets(parsed, "training.schedule"):
             training["schedule"] = Poly(warmup_iterations=warmup).model_dump(mode="json")
             rationale["training.schedule"] = f"{reason}: polynomial decay after {warmup} warm-up iterations."
-        if not _sets(parsed, "training.augmentation"):
-            _shorten_augmentation(training, total)
-            kept = "mirroring alone" if training["augmentation"] else "no augmentation"
-            rationale["training.augmentation"] = f"{reason}, and to overfit; {kept} learns fastest."
     elif not _sets(parsed, "training.schedule") and training["schedule"]["warmup_iterations"] > warmup:
         training["schedule"]["warmup_iterations"] = warmup
         rationale["training.schedule"] = f"{reason}: the warm-up was cut to {warmup} iterations."
