@@ -88,7 +88,12 @@ def test_every_dependency_is_pinned_once_for_each_python(version: str) -> None:
 def test_the_oldest_python_can_read_the_code() -> None:
     assert len(SOURCES) > 100
     for path in SOURCES:
-        ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=OLDEST)
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text, str(path), feature_version=OLDEST)):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):  # 3.11 let x[a, *b] be written
+                starred = any(isinstance(one, ast.Starred) for one in node.slice.elts)
+                bare = not (ast.get_source_segment(text, node.slice) or "").startswith("(")
+                assert not (starred and bare), f"{path}:{node.lineno}: write x[(a, *b)]"
 
 
 def test_the_oldest_python_has_what_is_imported() -> None:
