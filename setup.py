@@ -61,6 +61,7 @@ setup(
             *SLURM,
             *TUNE,
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "scikit-learn>=1.3",
             "scikit-image>=0.22",

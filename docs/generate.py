@@ -23,8 +23,9 @@ PLAIN = {str: "string", int: "integer", float: "number", bool: "true or false", 
 PLAN_INTRODUCTION = """\
 # The plan document
 
-Generated from `autoseg/plan/plan.py`. Complete, closed, versioned JSON: every field must be there, an unknown one is
-refused. Spatial lists are in array order (z, y, x) after `preprocessing.transpose`; spacing in mm, sizes in voxels.
+Generated from `autoseg/plan/plan.py`. Complete, closed, versioned JSON: every field but `training.initial_weights` must
+be there, an unknown one is refused. Spatial lists are in array order (z, y, x) after `preprocessing.transpose`; spacing
+in mm, sizes in voxels.
 [plan.schema.json](plan.schema.json) is its JSON schema: point your editor's JSON settings at it for
 `plans/**/*.json`, and it completes and checks what you type.
 """
@@ -171,10 +172,12 @@ def _documents() -> list[type[BaseModel]]:
     from autoseg.launch.select import Best
     from autoseg.launch.table import Table
     from autoseg.predict.postprocess import Postprocessing
+    from autoseg.train.initial import InitialRecord
     from autoseg.tune.space import Space
 
     return [
         Problems, Fingerprint, Splits, Table, Space, Metrics, PredictionRecord, Postprocessing, Best, Summary, Overview,
+        InitialRecord,
     ]  # fmt: skip
 
 

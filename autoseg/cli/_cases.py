@@ -143,9 +143,11 @@ def tell_next(dataset: str, plans: "Sequence[Plan]", *, ready: bool, mend: bool 
         ready: all cases are preprocessed.
         mend: some could not be; else, unless ``ready``, none was tried.
     """
-    first = plans[0].previous_stage
+    first, source = plans[0].previous_stage, plans[0].training.initial_weights
     train = f"autoseg_train -d {dataset} -a {first or plans[0].name} -f 0"
     later = f"   (and its other folds; then {plans[0].name})" if first and ready else ""
+    if source and ready:
+        later += f"   (it starts from fold 0 of {source}, trained before)"
     names = " ".join(f"-a {one.name}" for one in plans)
     preprocess = f"autoseg_plan -d {dataset}" if mend else f"autoseg_plan -d {dataset} {names} --only-preprocess"
     following = train if ready else preprocess

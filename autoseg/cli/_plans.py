@@ -35,6 +35,10 @@ LONG_SECONDS = 7 * 86400
 """A training that takes longer than this is one that a person may not have meant."""
 
 
+SLOW_SECONDS = 1800
+"""Of longer epochs a budget of hours holds too few to learn anything."""
+
+
 def epochs_here(plans: "Sequence[Plan]") -> tuple[str, dict[str, float]]:
     """Return this machine's kind of device, and for each plan's name how many seconds an epoch takes on it at least."""
     import torch
@@ -54,10 +58,16 @@ def advise_length(plans: "Sequence[Plan]", device: str, seconds: Mapping[str, fl
     longest = max(whole, key=lambda name: whole[name])
     if whole[longest] <= LONG_SECONDS:
         return None
+    told = f"all epochs of {longest} take more than {whole[longest] / 86400:,.0f} days on this {device}"
+    if seconds[longest] > SLOW_SECONDS:
+        return (
+            f"{told}, one alone {duration(seconds[longest])}: train on a faster device, or see first how it works with "
+            f"a small plan: --memory 1 --downsample 2 --set training.epochs=20 --set training.iterations_per_epoch=25 "
+            f"--name small"
+        )
     return (
-        f"all epochs of {longest} take more than {whole[longest] / 86400:,.0f} days on this {device}: let "
-        f"autoseg_train --time-budget 6h make a plan that fits, or plan a short one with --set training.epochs=20 "
-        f"--name short; a smaller --memory makes each epoch shorter"
+        f"{told}: let autoseg_train --time-budget 6h make a plan that fits, or plan a short one with "
+        f"--set training.epochs=20 --name short; a smaller --memory makes each epoch shorter"
     )
 
 

@@ -20,6 +20,7 @@ VERBS = {
     "retried": "died {key}: {told}; it is tried again from its last checkpoint",
     "held": "waiting for {key}: another process trains it",
     "failed": "failed {key}: {told}",
+    "skipped": "not started {key}: {told}",
 }
 
 
@@ -52,7 +53,7 @@ class RunsDisplay:
     def tell(self, event: "RunEvent") -> None:
         """Print one event."""
         self._finished += event.kind == "finished"
-        self._failed += event.kind == "failed"
+        self._failed += event.kind in ("failed", "skipped")
         status = self._status_of(event.key) if event.kind == "finished" else None
         done = f"{_result(status)}, {self._finished} of {count(self._total, 'run')}" if status else ""
         line = VERBS[event.kind].format(key=event.key, told=event.told, done=done)

@@ -60,6 +60,17 @@ DiffOption = Annotated[
         autocompletion=complete_plan,
     ),
 ]
+ExtendOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--extend",
+        help="Trained plan to train further: as --from, starting from its weights. Default name: PLAN_extended.",
+        autocompletion=complete_plan,
+    ),
+]
+DownsampleOption = Annotated[
+    float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")
+]
 PartOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--part", help="K/N: only measure every N-th case from the K-th on; then run without it."),
@@ -85,14 +96,13 @@ def plan(
         Optional[str],  # noqa: UP045
         typer.Option("--from", help="Existing plan to make a variant of.", autocompletion=complete_plan),
     ] = None,
+    extended: ExtendOption = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", help="KEY=VALUE of the plan, e.g. training.epochs=20; repeat. Needs --name."),
     ] = None,
     name: Annotated[Optional[str], typer.Option("--name", help="Name of the new plan.")] = None,  # noqa: UP045
-    downsample: Annotated[
-        float, typer.Option("--downsample", min=1, help="Coarsen the target spacing by this factor.")
-    ] = 1.0,
+    downsample: DownsampleOption = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Draw cases before and after preprocessing, and augmented patches.")
@@ -131,12 +141,13 @@ def plan(
     from autoseg.data.workspace import open_workspace
     from autoseg.fingerprint.nnunet import holds_fingerprint_only
     from autoseg.launch.fold import choose_device
-    from autoseg.launch.prepare import PlanRequest, check_request
+    from autoseg.launch.prepare import PlanRequest, check_request, extend
 
     request = PlanRequest(
         architectures=tuple(architecture or ()), base=base, assignments=tuple(assignments or ()), name=name,
         memory_gb=read_memory(memory), downsample=downsample,
     )  # fmt: skip
+    request = extend(request, extended) if extended else request
     if not only_preprocess:
         check_request(request)
     place = open_workspace(workspace)

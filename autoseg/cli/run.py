@@ -196,8 +196,8 @@ def _foresee(campaign: "Campaign", folds: Sequence[int] | None) -> "list[RunKey]
 
 
 def _tasks(campaign: "Campaign", keys: "Sequence[RunKey]", workers: int, gpus: int, logger: str | None) -> "list[Task]":
-    todo = campaign.unfinished(keys)
-    return [campaign.task(key, num_workers=workers, num_gpus=gpus, logger=logger) for key in todo]
+    todo = campaign.order(campaign.unfinished(keys))
+    return [campaign.task(*one, num_workers=workers, num_gpus=gpus, logger=logger) for one in todo.items()]
 
 
 def _run_here(
@@ -235,7 +235,8 @@ def _submit(
     if not tasks:
         return False
     if new:
-        arrays = submit_runs(new, options, campaign.jobs_folder, retries=retries, after=after)
+        jobs = {key: job for key, (job, _) in queued.items()}
+        arrays = submit_runs(new, options, campaign.jobs_folder, retries=retries, after=after, queued=jobs)
         ids = [*arrays, *dict.fromkeys(job.split("_")[0] for job, _ in queued.values())]
         words = campaign.compare_arguments(campaign.plans, logger)
         last = submit_comparison(words, options, campaign.jobs_folder, after=ids)

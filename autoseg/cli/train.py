@@ -197,6 +197,8 @@ def _announce(this_run: "FoldRun", device: Any) -> None:
         f"{count(training.iterations_per_epoch, 'iteration')}, batch "
         f"{training.batch_size}, on {device}"
     )
+    if this_run.initial is not None:
+        console().print(f"starting from the weights of {this_run.initial}: {this_run.initial.folder}", soft_wrap=True)
     for warning in mirroring_warnings(this_run.plan):
         console().print(f"warning: {warning}", markup=False, soft_wrap=True)
 

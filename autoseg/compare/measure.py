@@ -156,10 +156,10 @@ def _summarize_plans(runs: Runs, table: Scores, metrics: Sequence[str]) -> tuple
 
 def _cost_of_stages(runs: Runs, plan: str) -> Cost:
     """Return what a plan costs; of a cascade, both stages: see ``Cost``."""
-    own, first = _measure_cost(runs.finished(plan)), runs.first_stage(plan)
+    own, first = _cost_of_trainings(runs, runs.finished(plan)), runs.first_stage(plan)
     if first is None:
         return own
-    other = _measure_cost(first) if first else None
+    other = _cost_of_trainings(runs, first) if first else None
     added = {
         name: _combine(sum, getattr(own, name), getattr(other, name, None))
         for name in ("parameters", "training_seconds", "inference_seconds", "energy_kwh")
@@ -169,6 +169,19 @@ def _cost_of_stages(runs: Runs, plan: str) -> Cost:
         for name in ("memory_predicted_gb", "memory_measured_gb", "memory_host_gb")
     }
     return own.model_copy(update=added | largest)
+
+
+def _cost_of_trainings(runs: Runs, chosen: Sequence[Run], known: frozenset[str] = frozenset()) -> Cost:
+    """Return what runs of a plan cost; to train, with those whose weights they started from: see ``Cost``."""
+    own, before = _measure_cost(chosen), runs.started_from(chosen)
+    if before is None or chosen[0].plan in known:  # documents edited by hand may go round in a circle
+        return own
+    other = _cost_of_trainings(runs, before, known | {chosen[0].plan}) if before else None
+    added = {
+        name: _combine(sum, getattr(own, name), getattr(other, name, None))
+        for name in ("training_seconds", "energy_kwh")
+    }
+    return own.model_copy(update=added)
 
 
 def _combine(rule: Callable[[list[float]], float], *values: float | None) -> float | None:

@@ -65,7 +65,7 @@ class Runs:
         dataset: its name.
         runs: what is compared.
         untrained: names of plans without a run.
-        others: runs that are not compared; a cascade's first stage may be among them.
+        others: runs that are not compared; those that others build on may be among them.
     """
 
     dataset: str
@@ -109,6 +109,17 @@ class Runs:
         name = self.finished(plan)[0].document.get("previous_stage")
         every = (*self.runs, *self.others)
         return tuple(run for run in every if run.plan == name and run.state == "finished") if name else None
+
+    def started_from(self, runs: Sequence[Run]) -> tuple[Run, ...] | None:
+        """Return the trained runs whose weights the runs of a plan started from, one a fold, or none of them if one is
+        gone; None for random weights.
+        """
+        name, folds = _initial_weights(runs[0]), {run.fold for run in runs}
+        if name is None:
+            return None
+        every = [run for run in (*self.runs, *self.others) if run.plan == name and run.fold in folds]
+        found = tuple(run for run in every if run.state in ("finished", "not scored"))
+        return found if {run.fold for run in found} == folds else ()
 
     def unfinished(self) -> tuple[Run, ...]:
         """Return the runs that do not count yet."""
@@ -160,8 +171,7 @@ def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = (), *, 
     validation = _validation_cases(workspace.splits(dataset))
     chosen = list(dict.fromkeys(plans)) or list(folders)
     runs = [read_run(name, fold, path, validation) for name in chosen for fold, path in folders[name]]
-    firsts = {str(run.document.get("previous_stage")) for run in runs} - set(chosen)
-    others = [read_run(n, fold, path, validation) for n in sorted(firsts) for fold, path in folders.get(n, ())]
+    others = _read_others(runs, chosen, folders, validation)
     runs += _absent_folds(runs)
     runs.sort(key=lambda run: (chosen.index(run.plan), str(run.fold).zfill(4)))
     made = sorted(path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in RESERVED_NAMES)
@@ -194,6 +204,32 @@ def _run_folders(results: Path) -> dict[str, list[tuple[int, Path]]]:
         if (matched := _FOLDER.fullmatch(path.name)) and path.is_dir():
             found.setdefault(path.parent.name, []).append((int(matched.group(1)), path))
     return {name: sorted(pairs) for name, pairs in found.items()}
+
+
+def _read_others(
+    runs: Sequence[Run],
+    chosen: Sequence[str],
+    folders: dict[str, list[tuple[int, Path]]],
+    validation: Sequence[Sequence[str]],
+) -> list[Run]:
+    """Return the runs of the plans that those of ``runs`` build on: first stages, and whose weights they started from.
+
+    Their cost is part of what these cost.
+    """
+    others: list[Run] = []
+    known, new = set(chosen), list(runs)
+    while new:
+        names = {run.document.get("previous_stage") for run in new} | {_initial_weights(run) for run in new}
+        wanted = sorted({name for name in names if isinstance(name, str)} - known)
+        known |= set(wanted)
+        new = [read_run(name, fold, path, validation) for name in wanted for fold, path in folders.get(name, ())]
+        others += new
+    return others
+
+
+def _initial_weights(run: Run) -> str | None:
+    found = run.document.get("training", {}).get("initial_weights")
+    return str(found) if found else None
 
 
 def _absent_folds(runs: Sequence[Run]) -> list[Run]:

@@ -70,6 +70,8 @@ class Cost(Document):
 
     Of a cascade, both stages: parameters, training and inference are added (one fold of the first stage to one of the
     second, as in a whole cross-validation), of memory the larger counts. Epochs and operations are the second stage's.
+    Of a plan that starts from another's weights, time and energy of training are those of both; where that one's runs
+    are gone, they are not known. Epochs and iterations are its own.
 
     Attributes:
         parameters: trained weights. flops_per_iteration: operations of one training iteration, as planned.

@@ -89,7 +89,7 @@ def measure_case(case: Case, *, folder: Path, labels: Labels | None, max_values:
         return MeasuredCase(case.name, tuple(problem_of(error, case.name, folder) for error in errors))
     doubts = [problem_of(remark, case.name, folder) for remark in (*image.remarks, *remarks)]
     box = nonzero_box(image.array)
-    cropped, mask = image.array[:, *box], classes[box] > 0
+    cropped, mask = image.array[(slice(None), *box)], classes[box] > 0
     cropped_geometry = image.geometry.model_copy(update={"shape": cropped.shape[1:]})
     digest = _digest(image)
     found = tuple(_measure_channel(channel[mask], max_values, digest) for channel in cropped) if mask.any() else ()

@@ -46,6 +46,7 @@ class Task:
         num_workers: threads that make batches.
         num_gpus: above 1 the training is started by torchrun on so many GPUs of one machine.
         logger: service that the run is reported to, ``--logger`` of autoseg_train; None: none.
+        needs: runs of the same command that must be finished before it can be started.
     """
 
     workspace: Workspace
@@ -55,6 +56,7 @@ class Task:
     num_workers: int
     num_gpus: int = 1
     logger: str | None = None
+    needs: tuple[RunKey, ...] = ()
 
     @property
     def run_folder(self) -> Path:

@@ -8,6 +8,7 @@ from autoseg.data.dataset import Dataset
 from autoseg.data.workspace import Workspace
 from autoseg.errors import PlanError
 from autoseg.launch.attempt import Task
+from autoseg.launch.order import find_needs, sort_runs
 from autoseg.launch.status import RunKey, RunStatus, read_status
 from autoseg.launch.table import Changes, Entry, Table, baseline_of, choose_rows, expand, find_table, make_table
 
@@ -46,11 +47,17 @@ class Campaign:
         """Return the runs that are still to do."""
         return [status.key for status in self.statuses(keys) if not status.finished]
 
-    def task(self, key: RunKey, *, num_workers: int, num_gpus: int, logger: str | None) -> Task:
+    def order(self, keys: Sequence[RunKey]) -> dict[RunKey, tuple[RunKey, ...]]:
+        """Return the runs in an order in which they can be trained, each with those that must be finished before."""
+        return sort_runs(keys, find_needs(self.entries, self.workspace, self.dataset.name))
+
+    def task(
+        self, key: RunKey, needs: tuple[RunKey, ...] = (), *, num_workers: int, num_gpus: int, logger: str | None
+    ) -> Task:
         """Return what a run's command must be told."""
         return Task(
             workspace=self.workspace, dataset=self.dataset.name, folder=self.dataset.folder.resolve(), key=key,
-            num_workers=num_workers, num_gpus=num_gpus, logger=logger,
+            num_workers=num_workers, num_gpus=num_gpus, logger=logger, needs=needs,
         )  # fmt: skip
 
     def compare_arguments(self, plans: Sequence[str], logger: str | None = None) -> list[str]:

@@ -23,6 +23,7 @@ from autoseg.launch.first_stage import (
     open_previous,
     segment_unseen,
 )
+from autoseg.launch.initial import open_initial
 from autoseg.plan.plan import Plan, read_plan
 from autoseg.plurals import count
 from autoseg.predict.model import Member, Model
@@ -31,6 +32,7 @@ from autoseg.preprocess.store import CaseStore, preprocessing_digest, remove_sta
 from autoseg.train.ahead import AugmentDevice
 from autoseg.train.compilation import Compile
 from autoseg.train.exclusion import hold_folder
+from autoseg.train.initial import InitialRun
 from autoseg.train.log import Logger
 from autoseg.train.loop import train_fold
 from autoseg.train.processes import ALONE, Processes
@@ -47,6 +49,7 @@ class FoldRun:
 
     Attributes:
         first: the first stage, if the plan is the second one of a cascade; ``store`` then has what that finds.
+        initial: the run whose weights it is still to start from; None: random ones, or its own checkpoint's.
     """
 
     dataset: Dataset
@@ -55,6 +58,7 @@ class FoldRun:
     store: CaseStore
     folder: Path
     first: FirstStage | None = None
+    initial: InitialRun | None = None
 
     @property
     def metrics_path(self) -> Path:
@@ -78,7 +82,7 @@ def open_fold(workspace: Workspace, dataset: Dataset, plan_name: str, fold: int)
     """Find the plan, the fold and the preprocessed cases of one run.
 
     Raises:
-        PlanError: there is no such plan, or its file was renamed, or its first stage is not trained.
+        PlanError: there is no such plan, or its file was renamed, or what it builds on is not trained.
         WorkspaceError: planning or preprocessing is unfinished, or the dataset has changed since.
         DatasetError: there is no such fold.
     """
@@ -105,18 +109,19 @@ def open_run_of(workspace: Workspace, dataset: Dataset, plan: Plan, fold: int, f
     """Find the fold and the preprocessed cases of a run of ``plan`` in ``folder``.
 
     Raises:
-        PlanError: the plan's first stage is not trained.
+        PlanError: the plan's first stage, or the run whose weights it starts from, is not trained.
         WorkspaceError: preprocessing is unfinished, or the dataset has changed since.
         DatasetError: there is no such fold.
     """
     splits = read_document(workspace.splits(dataset.name), Splits)
     chosen = get_fold(splits, fold)
     store = open_cases(workspace, dataset, plan, chosen)
+    initial = open_initial(workspace, plan, fold, folder, chosen.validation)
     if plan.previous_stage is None:
-        return FoldRun(dataset, plan, chosen, store, folder)
+        return FoldRun(dataset, plan, chosen, store, folder, initial=initial)
     first = open_first_stage(workspace, plan, splits, chosen, store)
     check_record(first, folder)
-    return FoldRun(dataset, plan, chosen, first.store, folder, first)
+    return FoldRun(dataset, plan, chosen, first.store, folder, first, initial)
 
 
 def open_cases(workspace: Workspace, dataset: Dataset, plan: Plan, fold: Fold) -> CaseStore:
@@ -188,7 +193,7 @@ def train(
     train_fold(
         run.plan, run.store, run.fold, run.folder,
         device=device, num_workers=num_workers, augment_device=augment_device, compiled=compiled, processes=processes,
-        on_event=on_event, loggers=loggers,
+        on_event=on_event, loggers=loggers, initial=run.initial,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import torch
 
 from autoseg.launch.attempt import POLL_SECONDS, Attempt, Task, Tries
 from autoseg.launch.fold import choose_device
-from autoseg.launch.status import RunKey, read_status
+from autoseg.launch.status import ENDED, RunKey, read_status, write_line
 
 HELD_SECONDS = 10.0
 """How long a run that another process trains is left alone before it is looked at again."""
@@ -18,7 +18,7 @@ HELD_SECONDS = 10.0
 STOP_SECONDS = 120.0
 """How long trainings may take to finish an iteration and save before they are killed."""
 
-Kind = Literal["started", "finished", "retried", "held", "failed"]
+Kind = Literal["started", "finished", "retried", "held", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class _Queue:
         running: under way.
         free: devices on which nothing runs.
         tries: deaths of each run so far.
+        failed: runs that were given up, or never started.
     """
 
     waiting: deque[Task]
@@ -51,6 +52,13 @@ class _Queue:
     held: list[tuple[float, Task]] = field(default_factory=list)
     running: list[Attempt] = field(default_factory=list)
     tries: dict[RunKey, Tries] = field(default_factory=dict)
+    failed: set[RunKey] = field(default_factory=set)
+
+    @property
+    def unfinished(self) -> set[RunKey]:
+        """The runs that others may have to wait for."""
+        tasks = (*self.waiting, *(task for _, task in self.held), *(attempt.task for attempt in self.running))
+        return {task.key for task in tasks}
 
     def __bool__(self) -> bool:
         return bool(self.waiting or self.held or self.running)
@@ -80,8 +88,9 @@ def run_locally(
 ) -> None:
     """Run all tasks that are not finished, one on each device at a time; returns when none is left.
 
-    A run that dies is tried again on the next free device, ``retries`` times in a row without a new epoch; one that is
-    refused is not. What became of each run its folder tells (``read_status``).
+    A run is started after those that it needs, and not at all where one of these failed. One that dies is tried again
+    on the next free device, ``retries`` times in a row without a new epoch; one that is refused is not. What became of
+    each run its folder tells (``read_status``).
 
     Raises:
         KeyboardInterrupt: an interruption; the trainings under way have saved and ended by then.
@@ -102,14 +111,33 @@ def _start_waiting(queue: _Queue, on_event: OnEvent) -> None:
     now = time.monotonic()
     queue.waiting.extend(task for due, task in queue.held if due <= now)
     queue.held = [(due, task) for due, task in queue.held if due > now]
-    while queue.free and queue.waiting:
-        task = queue.waiting.popleft()
+    _drop_hopeless(queue, on_event)
+    while queue.free and (task := _next_ready(queue)) is not None:
+        queue.waiting.remove(task)
         if read_status(task.workspace, task.dataset, task.key).finished:  # by whoever held it
             on_event(RunEvent("finished", task.key, "finished by another process"))
             continue
         attempt = Attempt(task, queue.free.pop(0))
         queue.running.append(attempt)
         on_event(RunEvent("started", task.key, attempt.device))
+
+
+def _next_ready(queue: _Queue) -> Task | None:
+    """Return the first waiting run that needs none which is still to be finished."""
+    unfinished = queue.unfinished
+    return next((task for task in queue.waiting if not unfinished.intersection(task.needs)), None)
+
+
+def _drop_hopeless(queue: _Queue, on_event: OnEvent) -> None:
+    """Give up the waiting runs that need one which failed; each is before those that need it."""
+    for task in list(queue.waiting):
+        if (failed := next((key for key in task.needs if key in queue.failed), None)) is None:
+            continue
+        queue.waiting.remove(task)
+        queue.failed.add(task.key)
+        told = f"it needs {failed}, which failed"
+        write_line(task.run_folder, f"{ENDED}not started: {told}")
+        on_event(RunEvent("skipped", task.key, told))
 
 
 def _take_ending(attempt: Attempt, queue: _Queue, retries: int, on_event: OnEvent) -> None:
@@ -127,6 +155,8 @@ def _take_ending(attempt: Attempt, queue: _Queue, retries: int, on_event: OnEven
         queue.waiting.append(task)
         on_event(RunEvent("retried", task.key, told))
     else:
+        if outcome != "finished":
+            queue.failed.add(task.key)
         on_event(RunEvent("finished" if outcome == "finished" else "failed", task.key, told))
 
 

@@ -1,7 +1,7 @@
 """Preparing a measured dataset: plans and preprocessed cases. With measuring.py the recipe behind ``autoseg_plan``."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,13 +12,14 @@ from autoseg.documents import read_document, write_document
 from autoseg.errors import PlanError, nearest
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.launch.first_stage import check_previous_stages
+from autoseg.launch.initial import check_initial_weights
 from autoseg.launch.measuring import OnCase, Part, cases_of_part
 from autoseg.plan.assignments import check_assignments
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.planner import make_plan
 from autoseg.plan.recipe import find_recipe, flat_name, previous_recipe, recipe_names
 from autoseg.plan.spacing import choose_grid
-from autoseg.plan.variant import make_variant
+from autoseg.plan.variant import INITIAL_WEIGHTS, make_variant
 from autoseg.preprocess.memory import Crew, choose_crew
 from autoseg.preprocess.preview import write_sheet
 from autoseg.preprocess.run import OnError, preprocess_dataset
@@ -72,6 +73,7 @@ def make_plans(
     for plan in plans:
         check_results(plan, workspace)
     check_previous_stages(plans, workspace)
+    check_initial_weights(plans, workspace)
     for plan in plans:
         write_document(workspace.plan(fingerprint.dataset, plan.name), plan)
     return plans, refused
@@ -98,6 +100,20 @@ def check_request(request: PlanRequest) -> None:
     changed = request.base or request.assignments or request.architectures != (request.name,)
     if request.name in recipe_names() and len(request.architectures) < 2 and changed:
         raise PlanError(f"--name {request.name}: this is the name of a recipe's own plan; choose another")
+
+
+def extend(request: PlanRequest, trained: str) -> PlanRequest:
+    """Return the request for a variant of a trained plan that starts from its weights, named ``TRAINED_extended``.
+
+    Raises:
+        PlanError: it asks for another base plan, or for other weights.
+    """
+    if request.base:
+        raise PlanError(f"--extend {trained}: is --from and more; leave --from {request.base} out")
+    if any(text.partition("=")[0].strip() == INITIAL_WEIGHTS for text in request.assignments):
+        raise PlanError(f"--extend {trained}: sets {INITIAL_WEIGHTS} already; leave it out, or use --from {trained}")
+    assignments = (f"{INITIAL_WEIGHTS}={trained}", *request.assignments)
+    return replace(request, base=trained, assignments=assignments, name=request.name or f"{trained}_extended")
 
 
 def gpu_memory_gb() -> float:

@@ -10,12 +10,13 @@ from autoseg.documents import read_document
 from autoseg.errors import PlanError, nearest
 from autoseg.fingerprint.fingerprint import Fingerprint, read_fingerprint
 from autoseg.launch.measuring import OnCase, measure
+from autoseg.launch.order import find_needs, seeded_source, sort_entries
 from autoseg.launch.prepare import PlanRequest, check_results, count_preprocessed, make_plans, with_first_stages
 from autoseg.launch.table import Entry
 from autoseg.plan.plan import Plan, plan_names, read_plan
 from autoseg.plan.recipe import recipe_names
 from autoseg.plan.story import differences
-from autoseg.plan.variant import make_variant
+from autoseg.plan.variant import INITIAL_WEIGHTS, make_variant
 from autoseg.train.state import training_digest
 
 
@@ -74,23 +75,24 @@ def make_missing_plans(
         PlanError: a plan is missing and no recipe is called so, does not suit the data, or a plan of that name is
             another one than the table says. DocumentError: a field to set is unknown or does not fit.
     """
-    plans: list[Plan] = []
+    plans: dict[str, Plan] = {}
     made: list[str] = []
-    for entry in entries:
+    names = [entry.name for entry in entries]
+    for entry in sort_entries(entries, find_needs(entries, workspace, fingerprint.dataset)):
         path = workspace.plan(fingerprint.dataset, entry.name)
+        request = _with_assignments(entry, workspace, fingerprint.dataset, names)
         if path.is_file():
             plan = read_plan(path)
             check_results(plan, workspace)
-            _check_agrees(plan, _with_assignments(entry, workspace, fingerprint.dataset))
+            _check_agrees(plan, request)
         else:
-            plan = _make_one(entry, fingerprint, workspace)
+            plan = _make_one(entry, request, fingerprint, workspace)
             made.append(entry.name)
-        plans.append(plan)
-    return plans, made
+        plans[entry.name] = plan
+    return [plans[name] for name in names], [name for name in names if name in made]
 
 
-def _make_one(entry: Entry, fingerprint: Fingerprint, workspace: Workspace) -> Plan:
-    request = _with_assignments(entry, workspace, fingerprint.dataset)
+def _make_one(entry: Entry, request: PlanRequest | None, fingerprint: Fingerprint, workspace: Workspace) -> Plan:
     if request is None:
         known = [*plan_names(workspace.plans(fingerprint.dataset)), *recipe_names()]
         raise PlanError(
@@ -104,15 +106,20 @@ def _make_one(entry: Entry, fingerprint: Fingerprint, workspace: Workspace) -> P
     return plans[-1]  # before it stands a first stage that was missing too
 
 
-def _with_assignments(entry: Entry, workspace: Workspace, dataset: str) -> PlanRequest | None:
-    """Return the entry's request; a seed is counted from that of its base, which is made by then."""
+def _with_assignments(entry: Entry, workspace: Workspace, dataset: str, names: Sequence[str]) -> PlanRequest | None:
+    """Return the entry's request; a seed is counted from that of its base, which is made by then.
+
+    A repetition of a plan that starts from another's weights starts from the repetition of that, if the table has it.
+    """
     request = entry.request
     if request is None or not entry.seed:
         return request
     base = read_plan(workspace.plan(dataset, request.base or ""))
-    return PlanRequest(
-        base=request.base, name=request.name, assignments=(f"training.seed={base.training.seed + entry.seed}",)
-    )
+    assignments = [f"training.seed={base.training.seed + entry.seed}"]
+    source = seeded_source(base.training.initial_weights, entry.seed, names)
+    if source != base.training.initial_weights:
+        assignments.append(f"{INITIAL_WEIGHTS}={source}")
+    return PlanRequest(base=request.base, name=request.name, assignments=tuple(assignments))
 
 
 def _check_agrees(plan: Plan, request: PlanRequest | None) -> None:

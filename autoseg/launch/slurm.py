@@ -4,9 +4,10 @@ import importlib.util
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field
@@ -76,34 +77,57 @@ class JobState:
 
 
 def submit_runs(
-    tasks: Sequence[Task], options: SlurmOptions, folder: Path, *, retries: int, after: Sequence[str] = ()
+    tasks: Sequence[Task],
+    options: SlurmOptions,
+    folder: Path,
+    *,
+    retries: int,
+    after: Sequence[str] = (),
+    queued: Mapping[RunKey, str] = MappingProxyType({}),
 ) -> list[str]:
     """Submit the tasks as job arrays, note each one's job in its folder, and return the arrays' ids.
 
+    Runs that need others are arrays of their own, which start when those are over, however they ended: where one has
+    failed, the training that needs it says so and ends, and the others go on.
+
     Args:
-        tasks: of one dataset.
+        tasks: of one dataset, each after those that it needs.
         options: what each asks for.
         folder: for the jobs' own files; all nodes must see it.
         retries: how often in a row a training that dies is tried again within its job.
         after: jobs that must have succeeded before.
+        queued: the jobs of runs that were submitted before.
 
     Raises:
         WorkspaceError: submitit or Slurm is not there, or refuses the jobs.
     """
-    arrays = []
-    for start in range(0, len(tasks), MAX_ARRAY):
-        part = tasks[start : start + MAX_ARRAY]
-        jobs = submit_jobs([RunJob(task, retries) for task in part], options, folder, after=after)
-        for task, job in zip(part, jobs):
-            write_document(task.run_folder / JOB, JobRecord(schema="autoseg.slurm.1", job=job))
-        arrays.append(jobs[0].split("_")[0])
+    arrays, jobs_of = [], dict(queued)
+    for wave in _waves(tasks, queued):
+        for start in range(0, len(wave), MAX_ARRAY):
+            part = wave[start : start + MAX_ARRAY]
+            over = dict.fromkeys(jobs_of[key] for task in part for key in task.needs if key in jobs_of)
+            runs = [RunJob(task, retries) for task in part]
+            jobs = submit_jobs(runs, options, folder, after=after, over=list(over))
+            for task, job in zip(part, jobs):
+                write_document(task.run_folder / JOB, JobRecord(schema="autoseg.slurm.1", job=job))
+                jobs_of[task.key] = job
+            arrays.append(jobs[0].split("_")[0])
     return arrays
+
+
+def _waves(tasks: Sequence[Task], queued: Iterable[RunKey]) -> list[list[Task]]:
+    """Return the tasks in groups that need only runs of groups before; what needs ``queued`` is not in the first."""
+    places = dict.fromkeys(queued, 0)
+    for task in tasks:
+        places[task.key] = max((places[key] + 1 for key in task.needs if key in places), default=0)
+    numbers = sorted({places[task.key] for task in tasks})
+    return [[task for task in tasks if places[task.key] == number] for number in numbers]
 
 
 def submit_comparison(arguments: Sequence[str], options: SlurmOptions, folder: Path, *, after: Sequence[str]) -> str:
     """Submit ``autoseg_compare`` as a job without a GPU that starts when the jobs ``after`` are over; return its id."""
     job = CommandJob(["-m", "autoseg.cli.compare", *arguments])
-    return submit_jobs([job], options.without_gpu(), folder, after=after, kind="afterany", name="autoseg_compare")[0]
+    return submit_jobs([job], options.without_gpu(), folder, over=after, name="autoseg_compare")[0]
 
 
 def submit_jobs(
@@ -112,7 +136,7 @@ def submit_jobs(
     folder: Path,
     *,
     after: Sequence[str] = (),
-    kind: Literal["afterok", "afterany"] = "afterok",
+    over: Sequence[str] = (),
     name: str = "autoseg",
 ) -> list[str]:
     """Submit callables as one array; return the id of each.
@@ -121,14 +145,14 @@ def submit_jobs(
         jobs: what the nodes call.
         options: what each asks for.
         folder: for the jobs' own files.
-        after: jobs that must be over before.
-        kind: whether these must have succeeded; where one has not, the jobs are cancelled.
+        after: jobs that must have succeeded before; where one has not, the jobs are cancelled.
+        over: jobs that must be over before, however they ended.
         name: that squeue shows.
 
     Raises:
         WorkspaceError: see ``submit_runs``.
     """
-    executor = _make_executor(options, folder, after, kind, name)
+    executor = _make_executor(options, folder, after, over, name)
     try:
         with executor.batch():
             submitted = [executor.submit(job) for job in jobs]
@@ -205,13 +229,14 @@ def check_slurm() -> None:
         raise WorkspaceError("--launcher slurm: there is no sbatch here; run this on a login node of the cluster")
 
 
-def _make_executor(options: SlurmOptions, folder: Path, after: Sequence[str], kind: str, name: str) -> Any:
+def _make_executor(options: SlurmOptions, folder: Path, after: Sequence[str], over: Sequence[str], name: str) -> Any:
     import submitit
 
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=NO_LIMIT)
     additional: dict[str, Any] = {"requeue": True, **options.more}
-    if after:
-        additional |= {"dependency": f"{kind}:{':'.join(after)}", "kill_on_invalid_dep": "yes"}
+    kinds = {"afterok": after, "afterany": over}
+    if dependency := ",".join(":".join([kind, *jobs]) for kind, jobs in kinds.items() if jobs):
+        additional |= {"dependency": dependency, "kill_on_invalid_dep": "yes"}
     executor.update_parameters(
         name=name,
         timeout_min=options.minutes,

@@ -1,7 +1,7 @@
 """Tables of runs: plans x folds (x seeds), as a document or from the command line, and the plans that they come to."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +13,7 @@ from autoseg.documents import Document, parse_document, read_document
 from autoseg.errors import DocumentError, PlanError, nearest
 from autoseg.launch.prepare import DEFAULT_ARCHITECTURES, PlanRequest, check_request
 from autoseg.plan.recipe import find_recipe
+from autoseg.plan.variant import INITIAL_WEIGHTS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 SHIPPED = files("autoseg.launch").joinpath("experiments")
@@ -155,7 +156,8 @@ def expand(table: Table, changes: Changes) -> list[Entry]:
         raise PlanError("--set: the changed plans need names of their own; add --name, e.g. --name short")
     if changes.suffix and not changes.assignments:
         raise PlanError(f"--name {changes.suffix}: nothing is changed; add --set KEY=VALUE")
-    entries = [_make_entry(row, changes) for row in table.plans]
+    names = {row.name for row in table.plans}
+    entries = [_make_entry(row, changes, names) for row in table.plans]
     return [seeded for seed in range(table.seeds) for seeded in (_with_seed(entry, seed) for entry in entries)]
 
 
@@ -168,8 +170,8 @@ def _full_name(name: str, changes: Changes) -> str:
     return f"{name}_{changes.suffix}" if changes.suffix else name
 
 
-def _make_entry(row: Row, changes: Changes) -> Entry:
-    given = tuple(f"{key}={json.dumps(value)}" for key, value in row.set.items())
+def _make_entry(row: Row, changes: Changes, names: Container[str]) -> Entry:
+    given = tuple(f"{key}={json.dumps(value)}" for key, value in _with_full_names(row, changes, names).items())
     later = {text.partition("=")[0].strip() for text in changes.assignments}
     kept = tuple(text for text in given if text.partition("=")[0].strip() not in later)
     name, assignments = _full_name(row.name, changes), (*kept, *changes.assignments)
@@ -184,6 +186,19 @@ def _make_entry(row: Row, changes: Changes) -> Entry:
         request = PlanRequest(base=row.base or row.name, assignments=assignments, name=name)
     check_request(request)
     return Entry(name=name, request=request)
+
+
+def _with_full_names(row: Row, changes: Changes, names: Container[str]) -> dict[str, Any]:
+    """Return what a row sets; a row that it builds on goes by the name of its plan, which a suffix changes."""
+    fields = dict(row.set)
+    architecture = row.architecture or (row.name if not row.base and _is_recipe(row.name) else None)
+    first = find_recipe(architecture).previous_stage if architecture and changes.suffix else None
+    if first in names:
+        fields.setdefault("previous_stage", first)
+    for key in ("previous_stage", INITIAL_WEIGHTS):
+        if isinstance(fields.get(key), str) and fields[key] in names:
+            fields[key] = _full_name(fields[key], changes)
+    return fields
 
 
 def _is_recipe(name: str) -> bool:

@@ -1,7 +1,8 @@
 """The plan document: all that is needed to preprocess, train and predict with one architecture on one dataset.
 
-It is complete (no defaults are filled in on load), closed and versioned. All spatial lists are in array order (z, y, x)
-after ``preprocessing.transpose``; spacing in millimetres; sizes in voxels. It holds no paths and no machine settings.
+It is complete (no defaults are filled in on load, but for ``training.initial_weights``), closed and versioned. All
+spatial lists are in array order (z, y, x) after ``preprocessing.transpose``; spacing in millimetres; sizes in voxels.
+It holds no paths and no machine settings.
 """
 
 import json
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from autoseg.augment import CASCADE_AUGMENTATIONS, load_augmentation
 from autoseg.data.labels import Labels, Region
@@ -22,6 +23,7 @@ from autoseg.networks import dimensions_of, load_architecture
 from autoseg.plan.optimization import Optimizer, Schedule
 
 SCHEMA = "autoseg.plan.1"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 class Component(Document):
@@ -128,6 +130,8 @@ class Training(Document):
             predicted with; null: none.
         early_stopping: epochs without a better smoothed validation Dice after which training ends; null: never.
         on_nan: whether a loss that is not finite ends the training, or its step is left out.
+        initial_weights: name of the plan whose finished run of the same fold gives the weights to start from; null, or
+            left out: they are drawn at random.
     """
 
     patch_size: tuple[int, ...] = Field(min_length=2, max_length=3)
@@ -149,6 +153,15 @@ class Training(Document):
     on_nan: Literal["stop", "skip"]
     precision: Literal["bf16", "fp16", "fp32"]
     seed: int = Field(ge=0)
+    initial_weights: str | None = Field(default=None, pattern=NAME)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_null(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write plans without initial weights, and hash them, as before there were any."""
+        content: dict[str, Any] = write(self)
+        if self.initial_weights is None:
+            content.pop("initial_weights", None)
+        return content
 
     @property
     def dimensions(self) -> int:
@@ -193,7 +206,7 @@ class Plan(Document):
     """
 
     schema_: Literal["autoseg.plan.1"] = Field(alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=NAME)
     previous_stage: str | None
     dataset: PlanDataset
     budget: Budget
@@ -241,6 +254,8 @@ class Plan(Document):
             problems.append(
                 f"preprocessing.transpose: {list(self.preprocessing.transpose)} is no order of the axes 0, 1, 2"
             )
+        if self.training.initial_weights == self.name:
+            problems.append(f"training.initial_weights: {self.name!r} is the plan itself; name another plan")
         problems += _weight_problems(self.training.class_weights, self.dataset.label_scheme.output_names)
         return problems + self._dimension_problems() + self._divisibility_problems()
 

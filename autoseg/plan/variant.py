@@ -24,6 +24,7 @@ _OPTIMIZERS = {"sgd": Sgd, "adam": Adam, "adamw": AdamW, "rmsprop": RmsProp}
 _SCHEDULES = {
     "poly": Poly, "cosine": Cosine, "step": Step, "plateau": Plateau, "cyclic": Cyclic, "one_cycle": OneCycle,
 }  # fmt: skip
+INITIAL_WEIGHTS = "training.initial_weights"
 _LENGTH = ("training.epochs", "training.iterations_per_epoch")
 
 
@@ -33,7 +34,7 @@ def make_variant(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
     Keys are dotted, list entries by index; values are JSON, else text. Naming another loss, optimiser, schedule or
     augmentation brings its own defaults; another patch size, spacing or architecture derives the network again unless
     ``network.config`` is set too; a previous stage brings its channels and augmentations; a short training gets the
-    recipe for short trainings unless the optimiser is set; the estimate follows.
+    recipe for short trainings, but for what is set, unless it starts from trained weights; the estimate follows.
 
     Raises:
         DocumentError: an unknown key or a value that does not fit.
@@ -55,6 +56,7 @@ def vary(plan: Plan, name: str, assignments: Sequence[str]) -> Plan:
     _follow_downsample(content, plan, parsed)
     _follow_grid(content, plan, parsed)
     _follow_length(content, plan, parsed)
+    _follow_initial_weights(content, parsed)
     _follow_mirroring(content, plan, parsed)
     return parse_document(json.dumps(content), Plan, where=f"plan {name}")
 
@@ -64,6 +66,8 @@ def _assign(content: Content, key: str, value: Any) -> None:
     *parents, last = key.split(".")
     check_settable(key)
     owner = _find(content, parents, key)
+    if key == INITIAL_WEIGHTS:
+        owner.setdefault(last, None)  # a plan without has no such field
     old = _find(owner, [last], key)
     index = int(last) if isinstance(owner, list) else last
     owner[index] = value
@@ -209,19 +213,34 @@ def _follow_length(content: Content, plan: Plan, parsed: Content) -> None:
         f"A training of {count(total, 'iteration')}, under {rules.SHORT_ITERATIONS}, is too short for the "
         f"full-length recipe"
     )
-    if was_long and not _sets(parsed, "training.optimizer"):
+    # what is trained already needs no recipe to get far soon
+    adapts = was_long and not training.get("initial_weights")
+    if adapts and not _sets(parsed, "training.augmentation"):
+        _shorten_augmentation(training, total)
+        kept = "mirroring alone" if training["augmentation"] else "no augmentation"
+        rationale["training.augmentation"] = f"{reason}, and to overfit; {kept} learns fastest."
+    if adapts and not _sets(parsed, "training.optimizer"):
         _shorten_optimizer(content, plan)
         rationale["training.optimizer"] = f"{reason}; AdamW with a higher learning rate gets further in the time."
         if not _sets(parsed, "training.schedule"):
             training["schedule"] = Poly(warmup_iterations=warmup).model_dump(mode="json")
             rationale["training.schedule"] = f"{reason}: polynomial decay after {warmup} warm-up iterations."
-        if not _sets(parsed, "training.augmentation"):
-            _shorten_augmentation(training, total)
-            kept = "mirroring alone" if training["augmentation"] else "no augmentation"
-            rationale["training.augmentation"] = f"{reason}, and to overfit; {kept} learns fastest."
     elif not _sets(parsed, "training.schedule") and training["schedule"]["warmup_iterations"] > warmup:
         training["schedule"]["warmup_iterations"] = warmup
         rationale["training.schedule"] = f"{reason}: the warm-up was cut to {warmup} iterations."
+
+
+def _follow_initial_weights(content: Content, parsed: Content) -> None:
+    """Tell what a training that starts from another plan's weights takes from there, and what it does not."""
+    if INITIAL_WEIGHTS not in parsed:
+        return
+    source = parsed[INITIAL_WEIGHTS]
+    content["rationale"][INITIAL_WEIGHTS] = (
+        "Set to null by hand: the weights are drawn at random."
+        if source is None
+        else f"Set by hand: each fold starts from the last checkpoint of the same fold of {source}, which has seen the "
+        f"same training cases; the optimiser and the schedule start afresh."
+    )
 
 
 def _follow_mirroring(content: Content, plan: Plan, parsed: Content) -> None:

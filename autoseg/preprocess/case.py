@@ -149,7 +149,7 @@ def _orient_and_crop(
     array = to_canonical(volume).array
     image = array.transpose(0, *(1 + axis for axis in preprocessing.transpose))
     properties = _describe(name, volume.geometry, nonzero_box(image), preprocessing, sources)
-    return np.ascontiguousarray(image[:, *properties.slices]), properties
+    return np.ascontiguousarray(image[(slice(None), *properties.slices)]), properties
 
 
 def _normalize(image: Floats, preprocessing: Preprocessing) -> NDArray[np.bool_] | None:

@@ -266,7 +266,7 @@ def _read_sample(
         middle = _empty_rim(image, classes, size)
         box = box_around(patch, sampling.patch_size, size)
         maps: Box = (slice(None),) * (classes.ndim - len(middle))
-        cache.read_into(case, box, image[:, *middle], classes[maps + middle])
+        cache.read_into(case, box, image[(slice(None), *middle)], classes[maps + middle])
         if batch.parameters is None:
             classes[classes == OUTSIDE_CLASS] = 0
     except AutosegError as error:

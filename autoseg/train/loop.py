@@ -37,6 +37,7 @@ from autoseg.train.energy import energy_kj, read_counters
 from autoseg.train.examples import Examples, is_due, take_examples
 from autoseg.train.exclusion import hold_folder
 from autoseg.train.host_memory import peak_host_memory_gb, reset_peak_host_memory
+from autoseg.train.initial import InitialRun, start_from, take_weights
 from autoseg.train.interruption import catch_signals
 from autoseg.train.loader import Batch, CaseCache, open_pool
 from autoseg.train.log import (
@@ -90,13 +91,15 @@ def train_fold(
     processes: Processes = ALONE,
     on_event: OnEvent = lambda event: None,
     loggers: Sequence[Logger] = (),
+    initial: InitialRun | None = None,
 ) -> None:
     """Train one fold in ``run_folder``, from its last checkpoint if there is one; return at once if it is finished.
 
     The same seed gives the same batches and weights whatever ``num_workers`` is. On the CPU, an interrupted and
     resumed training is bit for bit an uninterrupted one with the same number of torch threads. Each of the
     ``processes`` of ``open_processes`` calls this alike; they train what one would, but for rounding and dropout.
-    ``loggers`` are told of the training besides progress.png and TensorBoard.
+    ``loggers`` are told of the training besides progress.png and TensorBoard. Without a checkpoint it starts from the
+    weights of ``initial``, which is not read again; without that from random ones, whatever the plan says.
 
     Raises:
         TrainingError: cases are missing, the folder holds a training of another plan or one that runs at this moment,
@@ -118,6 +121,8 @@ def train_fold(
             state = make_state(plan, device, scaled=setup.precision == "fp16")
             if checkpoint is not None:
                 restore_state(state, checkpoint)
+            elif initial is not None:
+                start_from(state, processes.lead(partial(take_weights, initial, run_folder)), initial)
             record = make_run_record(
                 device, setup.precision, state.network, num_workers, seed=plan.training.seed, processes=processes
             )
@@ -134,6 +139,8 @@ def train_fold(
             kept = keep_record(run_folder, record, state.history, processes)
             with kept, closing(log), closing(batches.training), closing(batches.validation):
                 _log_start(log, setup, state, record, problems, f"{reason}, {wrapped}")
+                if checkpoint is None and initial is not None:
+                    log.write(f"the first weights are those of {initial}")
                 run_epochs(state, setup, batches, run_folder, log)
 
 

@@ -95,11 +95,11 @@ def test_a_training_of_weeks_is_told_with_a_remedy(
     volumes: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["-d", str(volumes), "-w", str(tmp_path), "-a", "nnunet"]
-    for rate, told in ((1e9, True), (1e18, False)):  # operations a second
-        monkeypatch.setattr("autoseg.plan.throughput.measure_rate", lambda *_, rate=rate: rate)
+    for seconds, remedy in ((3600, "--downsample 2"), (1000, "--time-budget 6h"), (600, None)):  # of 1,000 epochs each
+        monkeypatch.setattr("autoseg.plan.throughput.epoch_seconds", lambda *_, seconds=seconds: seconds)
         assert plan.main(options) == 0
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("all epochs of nnunet take")]
-        assert len(lines) == told and all("--time-budget 6h" in line and "days on this" in line for line in lines)
+        assert len(lines) == bool(remedy) and all(f"{remedy} " in line and "days on this" in line for line in lines)
 
 
 def test_what_takes_more_than_was_asked_for_is_warned_of(volumes: Path, tmp_path: Path, capsys: Captured) -> None:

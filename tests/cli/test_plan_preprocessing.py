@@ -17,7 +17,7 @@ from autoseg.cli import plan
 from autoseg.preprocess.preview import COLOURS
 
 Captured = pytest.CaptureFixture[str]
-MOMENTS = 10
+MOMENTS = 5
 
 
 def _files(root: Path) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,10 @@ def start() -> Iterator[Start]:
 
     def start_one(*arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "autoseg.cli.run", *arguments]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"))
+        # a suite started in the background by a shell hands on that SIGINT is ignored
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, encoding="utf-8", preexec_fn=heed))
         return started[-1]
 
     yield start_one
@@ -111,8 +115,8 @@ def _wait_until_training(process: "subprocess.Popen[str]", root: Path, num_finis
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which trainings run")
 def test_killed_twice_and_started_again(planned_root: Path, start: Start) -> None:
     """SIGKILL leaves a training without its parent; it ends too, and no run is lost or done twice."""
-    arguments = _arguments(planned_root, "--table", "losses", "-f", "0", "-f", "1")
-    for num_finished in (1, 4):
+    arguments = _arguments(planned_root, "--table", "losses", "-a", "unet", "-a", "unet_dice", "-f", "0", "-f", "1")
+    for num_finished in (1, 2):
         process = start(*arguments)
         child = _wait_until_training(process, planned_root, num_finished)
         process.kill()
@@ -122,17 +126,17 @@ def test_killed_twice_and_started_again(planned_root: Path, start: Start) -> Non
             assert time.monotonic() < limit, "the training outlives the command that started it"
             time.sleep(0.05)
     before = {path: path.stat().st_mtime_ns for path in (planned_root / "results").rglob("validation/metrics.json")}
-    assert 4 <= len(before) < 10
+    assert 2 <= len(before) < 4
     process = start(*arguments)
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, (out, err)
-    folders = _folders(planned_root, (0, 1))
+    folders = [path for path in _folders(planned_root, (0, 1)) if path.parent.name in ("unet_tiny", "unet_dice_tiny")]
     for folder in folders:
         _assert_finished_once(folder)
     assert sorted((planned_root / "results" / "Phantom").glob("*/fold_*")) == sorted(folders)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert out.count(" finished ") == 10 - len(before) + 10  # those that were left, and the table at the end
-    assert "5 plans x 2 folds" in out and "by loss" in out and "unet_tversky_tiny fold 1" in out
+    assert out.count(" finished ") == 4 - len(before) + 4  # those that were left, and the table at the end
+    assert "2 plans x 2 folds" in out and "by loss" in out and "unet_dice_tiny fold 1" in out
     assert (planned_root / "reports" / "Phantom" / "report.html").is_file()
 
 

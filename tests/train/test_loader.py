@@ -128,7 +128,7 @@ def test_each_sample_is_read_in_the_box_that_it_needs(store: CaseStore) -> None:
             box = box_around(patch, sampling.patch_size, size)
             middle = tuple(slice((w - n) // 2, (w - n) // 2 + n) for w, n in zip(source, size))
             image = np.zeros((1, *source), np.float32)
-            image[:, *middle] = _padded_box(store.image(case)[...], box)
+            image[(slice(None), *middle)] = _padded_box(store.image(case)[...], box)
             classes = np.full(source, OUTSIDE_CLASS, np.int16)
             classes[middle] = _padded_box(store.classes(case)[...], box, OUTSIDE_CLASS)
             assert np.array_equal(batch.images[sample], image)

@@ -111,11 +111,30 @@ def test_a_training_goes_on_with_another_number_of_processes(
     torch.testing.assert_close(_weights(mixed), _weights(tmp_path / "one"), rtol=1e-4, atol=1e-5)
 
 
-def test_two_processes_repeat_themselves(make_plan: MakePlan, launch: Launch, tmp_path: Path) -> None:
+def test_two_processes_start_from_the_same_weights(
+    make_plan: MakePlan, launch: Launch, alone: Callable[[Plan, Path], None], tmp_path: Path
+) -> None:
+    """At a learning rate that moves nothing they end with the weights they began with."""
+    source, run = tmp_path / "plan" / "fold_0", tmp_path / "run"
+    alone(make_plan(epochs=2), source)
+    still = make_plan(epochs=1, optimizer={"name": "adamw", "learning_rate": 1e-30}, ema_decay=0.9, seed=8)
+    assert launch(still, run, initial=str(source)) == (0, ["", ""])
+    for key in ("network", "trained"):
+        assert torch.equal(_weights(run, key), _weights(source))
+    assert json.loads((run / "initial.json").read_text())["checkpoint"] == "plan/fold_0/checkpoints/last.pt"
+
+
+def test_two_processes_repeat_themselves_and_all_refuse_another_plan(
+    make_plan: MakePlan, launch: Launch, tmp_path: Path
+) -> None:
     plan = make_plan(epochs=2)
     for name in ("first", "second"):
         assert launch(plan, tmp_path / name) == (0, ["", ""])
     assert torch.equal(_weights(tmp_path / "first"), _weights(tmp_path / "second"))
+    other = plan.model_copy(update={"training": plan.training.model_copy(update={"seed": 8})})
+    status, words = launch(other, tmp_path / "second")
+    assert status != 0
+    assert all("trained with another plan" in word for word in words)
 
 
 def test_a_signal_to_one_process_stops_all(make_plan: MakePlan, launch: Launch, tmp_path: Path) -> None:
@@ -146,19 +165,10 @@ def test_the_loss_of_the_others_is_told_and_a_bug_is_not_hidden() -> None:
         raise RuntimeError("a bug")
 
 
-def test_what_the_leader_refuses_all_refuse(make_plan: MakePlan, launch: Launch, tmp_path: Path) -> None:
-    plan = make_plan(epochs=1)
-    assert launch(plan, tmp_path / "run") == (0, ["", ""])
-    other = plan.model_copy(update={"training": plan.training.model_copy(update={"seed": 8})})
-    status, words = launch(other, tmp_path / "run")
-    assert status != 0
-    assert all("trained with another plan" in word for word in words)
-
-
-def test_too_many_processes_for_a_batch(make_plan: MakePlan, launch: Launch, tmp_path: Path) -> None:
-    status, words = launch(make_plan(batch_size=1), tmp_path / "run")
-    assert status != 0
-    assert all("batch_size is 1, so 2 processes cannot have a sample each" in word for word in words)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_too_many_processes_for_a_batch(rank: int) -> None:
+    with pytest.raises(TrainingError, match="batch_size is 1, so 2 processes cannot have a sample each"):
+        Processes(rank=rank, count=2).share_batch(1)
 
 
 @pytest.mark.parametrize(("count", "size"), [(2, 3), (3, 8), (4, 4)])

@@ -15,6 +15,7 @@ from autoseg.documents import read_document
 from autoseg.errors import AutosegError
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.store import CaseStore
+from autoseg.train.initial import InitialRun
 from autoseg.train.log import Event, IterationReport
 from autoseg.train.loop import train_fold
 from autoseg.train.processes import open_processes
@@ -42,11 +43,17 @@ def main() -> int:
                 compiled="off",
                 processes=processes,
                 on_event=_strike(order.get("strike"), int(rank)),
+                initial=_open_initial(order.get("initial")),
             )
     except (AutosegError, KeyboardInterrupt) as error:
         words = f"{type(error).__name__}: {error}"
     (Path(order["words"]) / f"{rank}.txt").write_text(words, encoding="utf-8")
     return 0 if not words else 2
+
+
+def _open_initial(folder: str | None) -> InitialRun | None:
+    """Return the run in a folder, whose weights are started from."""
+    return InitialRun(read_document(Path(folder) / "plan.json", Plan), 0, Path(folder)) if folder else None
 
 
 def _strike(order: dict[str, object] | None, rank: int) -> Callable[[Event], None]:
