@@ -56,6 +56,6 @@ class TrainingError(AutosegError):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the allowed name closest to ``name``, else ``""``."""
+    """Return `` (did you mean 'x'?)`` for the allowed name closest to ``name``, else an empty text."""
     matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

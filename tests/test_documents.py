@@ -52,8 +52,8 @@ def test_a_document_survives_writing_and_reading(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"notes": "x"}, "unknown field 'notes'; did you mean 'note'"),
-        ({"inner": {"threshold": 0.5, "sizes": [1], "treshold": 1}}, "'inner.treshold'; did you mean 'threshold'"),
+        ({"notes": "x"}, "unknown field 'notes' .did you mean 'note'"),
+        ({"inner": {"threshold": 0.5, "sizes": [1], "treshold": 1}}, "'inner.treshold' .did you mean 'threshold'"),
         ({"inner": {"threshold": 0.5}}, "field 'inner.sizes' is missing"),
         ({"inner": {"threshold": "0.5", "sizes": []}}, "inner.threshold: .*found '0.5'"),
         ({"inner": {"threshold": 0.5, "sizes": [1.5]}}, "inner.sizes.0: .*found 1.5"),

@@ -143,7 +143,7 @@ def test_cases_without_results_and_results_of_no_case_are_told(
 
 def test_a_misspelt_dataset_gets_no_report_of_its_own(workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps({"cases": {"case": {"liver": {"dice": 0.25}}}}))
-    with pytest.raises(WorkspaceError, match="-d Phantm: there is no such dataset, .* did you mean 'Phantom'"):
+    with pytest.raises(WorkspaceError, match="-d Phantm: there is no such dataset, .*did you mean 'Phantom'"):
         _add(Runs("Phantm", ()), tmp_path, Workspace(workspace))
     assert _add(Runs("Elsewhere", ()), tmp_path, Workspace(workspace)).names == ("theirs",)
 

@@ -33,13 +33,13 @@ def test_nnunets_name_of_the_dataset_is_understood(finished_results: Workspace) 
 
 def test_unknown_plan_names_those_there_are(finished_results: Workspace) -> None:
     with pytest.raises(
-        WorkspaceError, match="nnunett.*attention_unet, nnunet, unet, unetr; did you mean 'nnunet'.*autoseg_train"
+        WorkspaceError, match="nnunett.*attention_unet, nnunet, unet, unetr .did you mean 'nnunet'.*autoseg_train"
     ):
         load_runs(finished_results, "Hippocampus", ["unet", "nnunett"])
 
 
 def test_unknown_dataset_names_those_there_are(finished_results: Workspace) -> None:
-    with pytest.raises(WorkspaceError, match="Hipocampus; datasets with runs: Hippocampus; did you mean"):
+    with pytest.raises(WorkspaceError, match="Hipocampus; datasets with runs: Hippocampus .did you mean"):
         load_runs(finished_results, "Hipocampus")
 
 

@@ -58,7 +58,7 @@ def test_an_ambiguous_name_is_refused(make_dataset: Callable[..., Path], tmp_pat
 
 def test_an_unknown_name_lists_what_is_there(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
     make_dataset(["a"])
-    with pytest.raises(DatasetError, match="no dataset 'Tset'.*datasets there: Test; did you mean 'Test'"):
+    with pytest.raises(DatasetError, match="no dataset 'Tset'.*datasets there: Test .did you mean 'Test'"):
         find_dataset("Tset", Workspace(tmp_path))
     with pytest.raises(DatasetError, match="there are no datasets there"):
         find_dataset("Test", Workspace(tmp_path / "elsewhere"))
@@ -137,5 +137,5 @@ def test_lesions_are_what_is_listed_or_named_so(
 
 def test_lesions_that_are_no_region_are_refused(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
     make_dataset(["a"], lesions=["organs"])
-    with pytest.raises(DatasetError, match=r"dataset.json: lesions names 'organs'.*regions: organ; did you mean"):
+    with pytest.raises(DatasetError, match=r"dataset.json: lesions names 'organs'.*regions: organ .did you mean"):
         find_dataset("Test", Workspace(tmp_path))

@@ -246,7 +246,7 @@ def test_lesions_are_scored_for_the_regions_that_are_named(folders) -> None:
 
 def test_a_lesion_that_is_no_region_is_refused(folders) -> None:
     cases, predictions = folders
-    with pytest.raises(DatasetError, match="--lesions tumor: no such region; did you mean 'tumour'.*liver, tumour"):
+    with pytest.raises(DatasetError, match="--lesions tumor: no such region .did you mean 'tumour'.*liver, tumour"):
         evaluate_folder(cases, predictions, LABELS, tolerance_mm=1.0, lesions=["tumor"])
     with pytest.raises(DatasetError, match="--lesions tumour: no such region.*label_1, label_2"):
         evaluate_label_folders(cases[0].label.parent, predictions, tolerance_mm=1.0, lesions=["tumour"])

@@ -202,7 +202,7 @@ def test_cases_that_every_network_has_seen_are_refused(cascade: Workspace, datas
 @pytest.mark.parametrize(
     ("base", "assignment", "message"),
     [
-        ("tiny", "previous_stage=lwo", "no such plan; plans here: cascade, low, tiny; did you mean 'low'"),
+        ("tiny", "previous_stage=lwo", "no such plan; plans here: cascade, low, tiny .did you mean 'low'"),
         ("tiny", "previous_stage=cascade", "is itself the second stage of 'low'; a cascade has two stages"),
     ],
 )

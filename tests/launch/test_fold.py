@@ -123,7 +123,7 @@ def test_a_plan_edited_by_hand_with_an_unknown_key(place: Workspace, dataset: Da
     content["training"]["epoch"] = content["training"]["epochs"]
     path.write_text(json.dumps(content))
     line = _refused(DocumentError, place, dataset)
-    assert "unknown field 'training.epoch'; did you mean 'epochs'?" in line and str(path) in line
+    assert "unknown field 'training.epoch' (did you mean 'epochs'?" in line and str(path) in line
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_exceeding_the_budget_is_said(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("training.epoch=3", "unknown field 'epoch'; did you mean 'epochs'"),
+        ("training.epoch=3", "unknown field 'epoch' .did you mean 'epochs'"),
         ("trainig.epochs=3", "did you mean 'training'"),
         ("training.epochs", "expected KEY=VALUE"),
         ("training.epochs=many", "training.epochs: .*found 'many'"),
