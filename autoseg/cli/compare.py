@@ -135,6 +135,9 @@ def _report(runs: "Runs", place: "Workspace", baseline: str, by: list[str], imag
             out.print(f"by {name}: no two plans of {runs.dataset} differ in that alone", markup=False, soft_wrap=True)
     written = f"{folder / 'report.html'} (open it in a browser), cases.csv, summary.json, table.md, table.tex"
     out.print(f"wrote {written}", markup=False, soft_wrap=True)
+    if summary.ranking and any(run.plan == summary.ranking[0].plan and run.document for run in runs.runs):
+        following = f"autoseg_predict -d {runs.dataset} -a {summary.ranking[0].plan} -i IMAGES -o FOLDER"
+        out.print(f"next: {following}   (or --best, to choose by it and learn a postprocessing)", soft_wrap=True)
     return summary
 
 

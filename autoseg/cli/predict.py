@@ -96,7 +96,7 @@ def predict(
 def _announce(record: Any, num_cases: int, device: Any) -> None:
     parts = [
         f"{f'{p.previous_stage}, then ' if p.previous_stage else ''}{p.name} "
-        f"(folds {', '.join(map(str, p.folds))}; weight {p.weight:.3g})"
+        f"({'fold' if len(p.folds) == 1 else 'folds'} {', '.join(map(str, p.folds))}; weight {p.weight:.3g})"
         for p in record.plans
     ]
     steps = record.postprocessing.steps if record.postprocessing else ()
@@ -138,10 +138,10 @@ def _segment(model: Any, cases: Sequence[Any], output: Path, overwrite: bool, sa
     names = {case.name: f"{case.name}{ending_of(case.images[0])}" for case in cases}
     kept = [file for name, file in names.items() if name not in new and name not in failed]
     notes = [
-        f", {len(kept)} were there already" if kept else "",
+        f", {count(len(kept), 'was', 'were')} there already" if kept else "",
         f", {len(failed)} could not be read" if failed else "",
     ]
-    text = f"wrote {len(timings)} segmentations to {output} in {duration(total)}{''.join(notes)}"
+    text = f"wrote {count(len(timings), 'segmentation')} to {output} in {duration(total)}{''.join(notes)}"
     console().print(text, markup=False, soft_wrap=True)
     return _Done([file for name, file in names.items() if name in new], kept, failed, total)
 

@@ -108,7 +108,20 @@ def _remarks(known: frozenset[str], cases: Mapping[str, Values], place: Path) ->
         )
     if strange := sorted({*cases, *list_volumes(place)} - known):
         told.append(f"{count(len(strange), 'result')} of no case of the dataset ({_named(strange)})")
+    told += _outdated(place)
     return tuple(told)
+
+
+def _outdated(place: Path) -> list[str]:
+    """Return a remark if segmentations are newer than the scores that stand beside them."""
+    scores = place / "metrics.json"
+    if not scores.is_file():
+        return []
+    written = scores.stat().st_mtime
+    newer = [name for name, paths in list_volumes(place).items() if any(p.stat().st_mtime > written for p in paths)]
+    if not newer:
+        return []
+    return [f"{count(len(newer), 'segmentation')} newer than its metrics.json ({_named(newer)}); score them again"]
 
 
 def _named(names: Sequence[str]) -> str:

@@ -197,6 +197,11 @@ class Estimate(Document):
     flops_per_iteration: int
 
 
+def _nearest_sizes(size: int, factor: int) -> str:
+    below = size - size % factor
+    return f"the nearest are {below} and {below + factor}" if below else f"the smallest is {factor}"
+
+
 class Plan(Document):
     """One complete plan.
 
@@ -310,7 +315,7 @@ class Plan(Document):
             return [f"network.config: for {len(divisor)} axes, but training.patch_size has {found}"]
         return [
             f"training.patch_size[{axis}] is {size}, which the network's factor {factor} does not divide; "
-            f"the nearest sizes are {max(size // factor, 1) * factor} and {(size // factor + 1) * factor}"
+            f"{_nearest_sizes(size, factor)}"
             for axis, (size, factor) in enumerate(zip(self.training.patch_size, divisor))
             if size % factor or size < factor
         ]

@@ -53,7 +53,7 @@ def test_liver_at_low_resolution_then_both_at_full(two_folds: Path, capsys: pyte
     images = next((two_folds / "raw").glob("*/imagesTs"))
     out = two_folds / "out"
     assert main(two_folds, "predict", "-d", "Phantom", "-a", "second", "-i", str(images), "-o", str(out)) == 0
-    assert "low, then second (folds 0; weight 1)" in capsys.readouterr().out
+    assert "low, then second (fold 0; weight 1)" in capsys.readouterr().out
     assert json.loads((out / "prediction.json").read_text())["plans"][0]["previous_stage"] == "low"
     assert len(list(out.glob("*.nii.gz"))) == len(list(images.glob("*.nii.gz")))
 

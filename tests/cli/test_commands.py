@@ -136,7 +136,7 @@ def _plan(workspace: Path, *more: str) -> list[str]:
         ("training.epochs=two", "new", "training.epochs"),
         ("training.epochs=0", "new", "training.epochs"),
         ("training.loss.name=dise", "new", "dice"),
-        ("training.patch_size=[17,32,32]", "new", "nearest sizes are 16 and"),
+        ("training.patch_size=[17,32,32]", "new", "nearest are 16 and"),
         ("training.epochs=2", "../new", "name"),
         ("training.epochs=2", "splits", "reserved"),
         ("training.epochs=2", "tiny", "own name"),

@@ -63,7 +63,7 @@ def test_it_goes_on_from_where_it_stopped_and_replaces_on_request(trained, image
     (output / "two.nii.gz").unlink()
     before = (output / "one.nii.gz").stat().st_mtime_ns
     assert main("predict", *arguments) == 0
-    assert "wrote 1 segmentations" in (text := capsys.readouterr().out) and "1 were there already" in text
+    assert "wrote 1 segmentation " in (text := capsys.readouterr().out) and "1 was there already" in text
     assert (output / "one.nii.gz").stat().st_mtime_ns == before and (output / "two.nii.gz").is_file()
     assert "by other plans" in refused(capsys, "predict", *words(trained, images, output, "-f", "1"))
     assert main("predict", *words(trained, images, output, "-f", "1", "--overwrite")) == 0

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -139,6 +140,20 @@ def test_cases_without_results_and_results_of_no_case_are_told(
     runs = _add(Runs("Phantom", ()), tmp_path, Workspace(workspace))
     assert runs.runs[0].remarks == ("1 result of no case of the dataset (case_9)",)
     assert any("theirs: 1 result of no case" in note for note in conclude(measure(runs), runs).notes)
+
+
+def test_scores_older_than_their_segmentations_are_told(phantom_folder: Path, workspace: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(phantom_folder / "labelsTr", tmp_path / "mine"))
+    names = [path.name.split(".")[0] for path in mine.iterdir()]
+    (mine / "metrics.json").write_text(json.dumps({"cases": {name: {"liver": {"dice": 0.25}} for name in names}}))
+    changed = next(mine.glob("*.nii.gz"))
+    for seconds, told in ((-9, 0), (9, 1)):
+        for path in mine.glob("*.nii.gz"):
+            os.utime(path, (1e9 - 99, 1e9 - 99))
+        os.utime(mine / "metrics.json", (1e9, 1e9))
+        os.utime(changed, (1e9 + seconds, 1e9 + seconds))
+        remarks = _add(Runs("Phantom", ()), mine, Workspace(workspace)).runs[0].remarks
+        assert len(remarks) == told and all("1 segmentation newer" in remark for remark in remarks)
 
 
 def test_a_misspelt_dataset_gets_no_report_of_its_own(workspace: Path, tmp_path: Path) -> None:

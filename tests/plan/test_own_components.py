@@ -10,6 +10,7 @@ import pytest
 from autoseg.errors import PlanError
 from autoseg.losses import load_loss
 from autoseg.networks import load_architecture
+from autoseg.plan.plan import _nearest_sizes
 from autoseg.plan.planner import make_plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-an-architecture.md"
@@ -87,3 +88,7 @@ def test_a_loss_that_lacks_something_is_refused(here: Path) -> None:
 def test_a_module_that_is_nowhere_says_where_it_was_looked_for(here: Path) -> None:
     with pytest.raises(PlanError, match=f"no module of that name in {here.parent} or on PYTHONPATH"):
         load_architecture("own_nets.absent")
+
+
+def test_a_patch_below_the_divisor_is_told_the_smallest_size() -> None:
+    assert [_nearest_sizes(size, 16) for size in (4, 17)] == ["the smallest is 16", "the nearest are 16 and 32"]
