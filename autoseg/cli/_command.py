@@ -23,6 +23,10 @@ from autoseg.cli._completion import complete_dataset, install_completion, prepar
 if TYPE_CHECKING:
     from autoseg.documents import Document
 
+# Read when PyTorch is imported. Threads that have nothing to do give their core away at once instead of spinning: where
+# another program wants a core too, spinning makes a step several times as long, and where none does, it gains little.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 SOME_FAILED = 1
 """Some cases could not be worked on; the others are done."""
 
