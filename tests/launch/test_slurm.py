@@ -1,6 +1,7 @@
 """Runs on a real Slurm of this machine, where Debian's slurm-wlm and munge are; and what needs none."""
 
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "slurm.py"
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """The benchmark script, which starts the daemons and runs the trial; skips where Slurm is absent."""
+    if not os.environ.get("AUTOSEG_TEST_SLURM"):
+        pytest.skip("takes minutes, mostly waiting for the scheduler; set AUTOSEG_TEST_SLURM=1 to run it")
     if sys.platform != "linux":
         pytest.skip("Slurm is for Linux")
     spec = importlib.util.spec_from_file_location("slurm_trial", SCRIPT)
