@@ -111,7 +111,7 @@ def test_what_cannot_be_planned_is_refused_with_the_reason(make_fingerprint: Any
     with pytest.raises(PlanError, match="2-D"):
         make_plan("unet", make_fingerprint(shape=(1, 200, 200)))
     for name in ("unet", "nnunet"):
-        with pytest.raises(PlanError, match="give a larger --memory"):
+        with pytest.raises(PlanError, match=r"give --memory [0-9.]+ or more"):
             make_plan(name, make_fingerprint(), memory_gb=0.002)
     with pytest.raises(PlanError, match="did you mean 'unet'"):
         make_plan("unnet", make_fingerprint())
