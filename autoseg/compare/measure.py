@@ -42,9 +42,9 @@ UNJUDGED = (
 
 
 def measure(runs: Runs, *, baseline: str = "unet", by: Sequence[str] = (), scores: Scores | None = None) -> Summary:
-    """Compute all numbers, no conclusions; ``baseline`` gives way to the first plan where it has no finished run."""
+    """Compute all numbers, no conclusions; where ``baseline`` has no finished run, another plan stands in for it."""
     table = gather_scores(runs) if scores is None else scores
-    chosen = baseline if baseline in runs.plans else next(iter(runs.plans), None)
+    chosen = baseline if baseline in runs.plans else _stand_in(runs, baseline)
     metrics = tuple(name for name in METRICS if name in runs.metrics)
     plans = _summarize_plans(runs, table, metrics)
     return Summary(
@@ -71,6 +71,13 @@ def measure(runs: Runs, *, baseline: str = "unet", by: Sequence[str] = (), score
             UnfinishedRun(plan=r.plan, fold=r.fold, state=r.state, detail=r.detail) for r in runs.unfinished()
         ),
     )
+
+
+def _stand_in(runs: Runs, baseline: str) -> str | None:
+    """Return the first plan whose architecture has the baseline's name, as its variants do, or else the first."""
+    documents = documents_of(runs)
+    alike = [name for name in runs.plans if documents[name].get("network", {}).get("architecture") == baseline]
+    return next(iter((*alike, *runs.plans)), None)
 
 
 def shown_regions(regions: Sequence[str]) -> tuple[str, ...]:

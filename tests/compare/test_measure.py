@@ -28,6 +28,14 @@ def _concluded(runs: Runs, **options: Any) -> Summary:
     return conclude(measure(runs, **options), runs)
 
 
+def test_a_variant_stands_in_for_the_baseline_it_was_made_from() -> None:
+    cases: dict[str, Values] = {"a": {"x": {"dice": 0.5}}}
+    documents = {"attention_short": "attention_unet", "unet_short": "unet", "unet_other": "unet"}
+    runs = [_run(name, cases, document={"network": {"architecture": kind}}) for name, kind in documents.items()]
+    assert measure(Runs("D", tuple(runs))).baseline == "unet_short"
+    assert measure(Runs("D", tuple(runs)), baseline="segresnet").baseline == "attention_short"
+
+
 def test_columns_and_pairs_hold_the_values_of_the_cases() -> None:
     first: dict[str, Values] = {
         "a": {"x": {"dice": 0.5}, "y": {"dice": 0.7}},
