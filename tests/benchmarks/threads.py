@@ -8,12 +8,13 @@ of waiting in turn. Writes docs/benchmarks/threads.{json,md}.
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from autoseg.train.device import name_cpu
 
 FOLDER = Path(__file__).parents[2] / "docs" / "benchmarks"
 SECONDS, ROUNDS = 6.0, 3
@@ -60,18 +61,17 @@ def measure(policy: str | None, neighbours: int) -> float:
 def main() -> None:
     """Measure all four, in turn, and write the page."""
     found: dict[str, dict[str, list[float]]] = {place: {policy: [] for policy in POLICIES} for place in PLACES}
-    load = os.getloadavg()[0]
     for _ in range(ROUNDS):
         for place, neighbours in PLACES.items():
             for name, policy in POLICIES.items():
                 found[place][name].append(measure(policy, neighbours))
-    about = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load_before": round(load, 2)}
+    about = {"cpu": name_cpu(), "cores": os.cpu_count()}
     (FOLDER / "threads.json").write_text(json.dumps({**about, "seconds": found}, indent=1) + "\n", encoding="utf-8")
     lines = [
         "# Threads that wait", "",
         f"Made by `tests/benchmarks/threads.py`: a step of a small network (six convolutions of 16 features on two "
-        f"patches of 32^3) with two threads on {about['cores']} CPU cores; medians of {ROUNDS} rounds of "
-        f"{SECONDS:g} s, least and most in brackets. The load was {about['load_before']} before.", "",
+        f"patches of 32^3) with two threads on {about['cpu']}, {about['cores']} cores; medians of {ROUNDS} rounds of "
+        f"{SECONDS:g} s, least and most in brackets.", "",
         f"| seconds a step | {' | '.join(PLACES)} |", "|---" * (len(PLACES) + 1) + "|",
     ]  # fmt: skip
     lines += [f"| {name} | {' | '.join(_cell(found[place][name]) for place in PLACES)} |" for name in POLICIES]

@@ -31,11 +31,17 @@ def test_elsewhere_all_of_it_is_silent(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_long_wait_elsewhere_shows_signs_of_life_and_a_short_one_none(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, as one entry that a test sets."""
     now = [0.0]
     monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_long_wait_elsewhere_shows_signs_of_life_and_a_short_one_none(
+    capsys: pytest.CaptureFixture[str], now: list[float]
+) -> None:
     with progress_bar("predicting", 4) as advance:
         for seconds in (50.0, 20.0, 10.0, 300.0):
             now[0] += seconds
@@ -43,11 +49,7 @@ def test_a_long_wait_elsewhere_shows_signs_of_life_and_a_short_one_none(
     assert capsys.readouterr() == ("", "predicting: 2 of 4, 1 min 10 s left\n")
 
 
-def test_a_long_epoch_elsewhere_shows_signs_of_life(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
+def test_a_long_epoch_elsewhere_shows_signs_of_life(capsys: pytest.CaptureFixture[str], now: list[float]) -> None:
     with TrainingDisplay(Console(file=io.StringIO())) as display:
         for iteration in range(1, 4):
             now[0] += 400.0
@@ -55,6 +57,10 @@ def test_a_long_epoch_elsewhere_shows_signs_of_life(
     assert capsys.readouterr().err == "epoch 1/9, training: iteration 2 of 250\n"
 
 
-def test_a_sign_is_due_once() -> None:
-    signs = SignsOfLife(0.0)
-    assert signs.due() and not SignsOfLife(60.0).due()
+def test_a_sign_is_due_once(now: list[float]) -> None:
+    signs = SignsOfLife(60.0)
+    assert not signs.due()
+    now[0] = 60.0
+    assert signs.due() and not signs.due()
+    now[0] = 120.0
+    assert signs.due()
