@@ -42,7 +42,7 @@ def memory_warnings(plan: Plan) -> list[str]:
         return []
     return [
         f"{plan.name} is predicted to take {needed:.1f} GB, more than the {budget:g} GB that it was planned for: its "
-        f"size follows nnU-Net's own formula, which estimates otherwise"
+        f"size comes from nnU-Net's own formula, which estimates otherwise, or was set by hand"
     ]
 
 
