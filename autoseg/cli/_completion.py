@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 
 import typer
 
-from autoseg.data.workspace import NUMBERED_FOLDER, RESERVED_NAMES, Workspace, dataset_name, open_workspace
+from autoseg.data.workspace import NUMBERED_FOLDER, Workspace, dataset_name, open_workspace, plan_names
 from autoseg.errors import AutosegError
 
 COMMANDS = ("plan", "train", "predict", "evaluate", "compare", "run", "tune", "export", "demo")
@@ -78,7 +78,7 @@ def _plans(ctx: typer.Context) -> set[str]:
         return set()
     given = ctx.params.get("dataset")
     folders = [place.plans(_named(str(given), place))] if given else _folders(place.root / "plans")
-    return {path.stem for folder in folders for path in folder.glob("*.json")} - set(RESERVED_NAMES)
+    return {name for folder in folders for name in plan_names(folder)}
 
 
 def _named(given: str, place: Workspace) -> str:

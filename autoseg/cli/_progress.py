@@ -100,19 +100,29 @@ class TrainingDisplay:
 
     def show(self, event: Any) -> None:
         """Show one event of ``train_fold``."""
-        from autoseg.train.log import IterationReport, StopReport
+        from autoseg.train.log import IterationReport, ResumeReport, StopReport
 
         if isinstance(event, StopReport):
-            again = "Ctrl-C" if event.signal_name == "SIGINT" else event.signal_name
-            if self._bar.console.is_terminal:
-                self._bar.console.print(f"stopping after this iteration; {again} again stops at once", markup=False)
+            self._show_stop(event.signal_name)
         elif isinstance(event, IterationReport):
-            title = f"epoch {event.epoch}/{event.epochs}, {event.phase}"
-            self._bar.update(self._task, description=title, completed=event.iteration, total=event.iterations)
-            if not self._bar.console.is_terminal and self._signs.due():
-                sys.stderr.write(f"{title}: iteration {event.iteration} of {event.iterations}\n")
+            self._show_iteration(event)
+        elif isinstance(event, ResumeReport):
+            for problem in event.problems:
+                self._out.print(f"warning: {problem}; taking the checkpoint before it", markup=False, soft_wrap=True)
+            self._out.print(f"going on after epoch {event.epoch}", markup=False)
         else:
             self._out.print(_epoch_line(event), markup=False)
+
+    def _show_stop(self, signal_name: str) -> None:
+        again = "Ctrl-C" if signal_name == "SIGINT" else signal_name
+        if self._bar.console.is_terminal:
+            self._bar.console.print(f"stopping after this iteration; {again} again stops at once", markup=False)
+
+    def _show_iteration(self, event: Any) -> None:
+        title = f"epoch {event.epoch}/{event.epochs}, {event.phase}"
+        self._bar.update(self._task, description=title, completed=event.iteration, total=event.iterations)
+        if not self._bar.console.is_terminal and self._signs.due():
+            sys.stderr.write(f"{title}: iteration {event.iteration} of {event.iterations}\n")
 
 
 def _epoch_line(event: Any) -> str:

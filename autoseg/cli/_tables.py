@@ -121,7 +121,7 @@ def _plans_table(summary: "Summary", first: str, titles: Sequence[str], rows: Ma
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first, no_wrap=True, min_width=max(map(len, rows), default=0))
     for title in (*titles, *known):
-        table.add_column(title, justify="right", min_width=min(len(title), 7))
+        table.add_column(title, justify="right", min_width=max(map(len, title.split())), overflow="fold")
     for name, row in rows.items():
         table.add_row(name, *row, *(column[name] for column in known.values()))
     return table

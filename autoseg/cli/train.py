@@ -102,7 +102,12 @@ def train(
     Example: autoseg_train -d Hippocampus -a attention_unet -f 0
     """
     from autoseg.data.dataset import find_dataset
-    from autoseg.data.workspace import open_workspace
+    from autoseg.data.workspace import check_plan_exists, open_workspace
+
+    started = time.monotonic()
+    place = open_workspace(workspace)
+    found = find_dataset(dataset, place)
+    check_plan_exists(place.plan(found.name, plan))  # before PyTorch is imported, which takes seconds
     from autoseg.launch.fold import choose_device, open_fold
     from autoseg.launch.time_budget import Machine
     from autoseg.launch.tracking import open_tracker
@@ -110,16 +115,14 @@ def train(
     from autoseg.train.processes import find_processes, open_processes, place_process
     from autoseg.train.tracking import tracked
 
-    started, budget = time.monotonic(), parse_time(time_budget) if time_budget is not None else None
-    place = open_workspace(workspace)
+    budget = parse_time(time_budget) if time_budget is not None else None
     if benchmark:
-        measured = place, find_dataset(dataset, place), plan, fold or 0
+        measured = place, found, plan, fold or 0
         _benchmark(*measured, choose_device(device), num_workers(workers), augment_device.value, compiled.value)
         return
     if fold is None:
         raise typer.BadParameter("-f (--fold) is missing: which fold of the cross-validation, from 0")
     service = read_service(logger)
-    found = find_dataset(dataset, place)
     chosen = place_process(choose_device(device), find_processes())
     with ExitStack() as joined:
         processes = joined.enter_context(open_processes(chosen))

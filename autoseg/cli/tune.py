@@ -106,7 +106,11 @@ def tune(
     Example: autoseg_tune -d Hippocampus -a unet --trials 50 --epochs 50
     """
     from autoseg.data.dataset import find_dataset
-    from autoseg.data.workspace import open_workspace
+    from autoseg.data.workspace import check_plan_exists, open_workspace
+
+    place = open_workspace(workspace)
+    found = find_dataset(dataset, place)
+    check_plan_exists(place.plan(found.name, plan))  # before PyTorch is imported, which takes seconds
     from autoseg.launch.fold import choose_device
     from autoseg.launch.search import SearchRequest, check_installed, check_target, open_search
     from autoseg.launch.trial import Bench
@@ -114,8 +118,6 @@ def tune(
 
     check_installed()
     service = read_service(logger)
-    place = open_workspace(workspace)
-    found = find_dataset(dataset, place)
     base = read_plan(place.plan(found.name, plan))
     wanted = _read_space(space, base)
     if print_space:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from autoseg.compare.summary import Fold
-from autoseg.data.workspace import RESERVED_NAMES, Workspace
+from autoseg.data.workspace import Workspace, plan_names
 from autoseg.errors import WorkspaceError, nearest
 from autoseg.plurals import count
 
@@ -174,8 +174,8 @@ def load_runs(workspace: Workspace, dataset: str, plans: Sequence[str] = (), *, 
     others = _read_others(runs, chosen, folders, validation)
     runs += _absent_folds(runs)
     runs.sort(key=lambda run: (chosen.index(run.plan), str(run.fold).zfill(4)))
-    made = sorted(path.stem for path in workspace.plans(dataset).glob("*.json") if path.stem not in RESERVED_NAMES)
-    untrained = () if plans else tuple(name for name in made if name not in folders)
+    made = () if plans else plan_names(workspace.plans(dataset))
+    untrained = tuple(name for name in made if name not in folders)
     return Runs(dataset, tuple(runs), untrained, tuple(others))
 
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.errors import WorkspaceError
+from autoseg.errors import PlanError, WorkspaceError, nearest
 
 VARIABLE = "AUTOSEG_WORKSPACE"
 NNUNET_VARIABLE = "nnUNet_raw"
@@ -99,6 +99,23 @@ def open_workspace(option: Path | None) -> Workspace:
         raise WorkspaceError(f"{root}: no such folder (from {origin}); create it, or name another workspace with -w")
     raw, preprocessed = os.environ.get(NNUNET_VARIABLE), os.environ.get(NNUNET_PREPROCESSED_VARIABLE)
     return Workspace(root.resolve(), Path(raw) if raw else None, Path(preprocessed) if preprocessed else None)
+
+
+def plan_names(folder: Path) -> list[str]:
+    """Return the sorted names of the plans in a dataset's folder of plans."""
+    return sorted(path.stem for path in folder.glob("*.json") if path.stem not in RESERVED_NAMES)
+
+
+def check_plan_exists(path: Path) -> None:
+    """Refuse the path of a plan that is not there.
+
+    Raises:
+        PlanError: naming the plans that there are.
+    """
+    if path.stem in RESERVED_NAMES or not path.is_file():
+        names = plan_names(path.parent)
+        known = f"plans here: {', '.join(names)}{nearest(path.stem, names)}" if names else "there are no plans yet"
+        raise PlanError(f"{path}: no such plan; {known}; make it with autoseg_plan")
 
 
 def dataset_name(folder: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from autoseg.data.dataset import Dataset
-from autoseg.data.workspace import Workspace
+from autoseg.data.workspace import Workspace, plan_names
 from autoseg.documents import read_document, write_document
 from autoseg.errors import PlanError, nearest
 from autoseg.fingerprint.fingerprint import Fingerprint
@@ -15,7 +15,7 @@ from autoseg.launch.first_stage import check_previous_stages
 from autoseg.launch.initial import check_initial_weights
 from autoseg.launch.measuring import OnCase, Part, cases_of_part
 from autoseg.plan.assignments import check_assignments
-from autoseg.plan.plan import Plan, plan_names, read_plan
+from autoseg.plan.plan import Plan, read_plan
 from autoseg.plan.planner import make_plan
 from autoseg.plan.recipe import find_recipe, flat_name, previous_recipe, recipe_names
 from autoseg.plan.spacing import choose_grid

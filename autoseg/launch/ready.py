@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from autoseg.data.dataset import Dataset
 from autoseg.data.problems import Problems
 from autoseg.data.splits import Splits, get_fold
-from autoseg.data.workspace import Workspace
+from autoseg.data.workspace import Workspace, plan_names
 from autoseg.documents import read_document
 from autoseg.errors import PlanError, nearest
 from autoseg.fingerprint.fingerprint import Fingerprint, read_fingerprint
@@ -13,7 +13,7 @@ from autoseg.launch.measuring import OnCase, measure
 from autoseg.launch.order import find_needs, seeded_source, sort_entries
 from autoseg.launch.prepare import PlanRequest, check_results, count_preprocessed, make_plans, with_first_stages
 from autoseg.launch.table import Entry
-from autoseg.plan.plan import Plan, plan_names, read_plan
+from autoseg.plan.plan import Plan, read_plan
 from autoseg.plan.recipe import recipe_names
 from autoseg.plan.story import differences
 from autoseg.plan.variant import INITIAL_WEIGHTS, make_variant

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 
 from autoseg.augment import CASCADE_AUGMENTATIONS, load_augmentation
 from autoseg.data.labels import Labels, Region
-from autoseg.data.workspace import RESERVED_NAMES
+from autoseg.data.workspace import RESERVED_NAMES, check_plan_exists
 from autoseg.documents import Document, parse_document, read_document
 from autoseg.errors import DocumentError, PlanError, nearest
 from autoseg.losses import load_loss
@@ -339,16 +339,8 @@ def read_plan(path: Path) -> Plan:
         PlanError: there is no such plan; the message names those that there are.
         DocumentError: the plan is not valid.
     """
-    if path.stem in RESERVED_NAMES or not path.is_file():
-        names = plan_names(path.parent)
-        known = f"plans here: {', '.join(names)}{nearest(path.stem, names)}" if names else "there are no plans yet"
-        raise PlanError(f"{path}: no such plan; {known}; make it with autoseg_plan")
+    check_plan_exists(path)
     return read_document(path, Plan)
-
-
-def plan_names(folder: Path) -> list[str]:
-    """Return the sorted names of the plans in a dataset's folder of plans."""
-    return sorted(p.stem for p in folder.glob("*.json") if p.stem not in RESERVED_NAMES)
 
 
 def parse_config(document_class: type[Any], parameters: dict[str, Any], where: str) -> Any:

@@ -76,13 +76,21 @@ class EpochReport:
 
 
 @dataclass(frozen=True)
+class ResumeReport:
+    """A training goes on after an epoch; ``problems`` say which of its checkpoints were unreadable."""
+
+    epoch: int
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StopReport:
     """A signal asked the training to stop; it does so after the running iteration."""
 
     signal_name: str
 
 
-Event = IterationReport | EpochReport | StopReport
+Event = IterationReport | EpochReport | ResumeReport | StopReport
 OnEvent = Callable[[Event], None]
 
 RECORDED = (

@@ -48,6 +48,7 @@ from autoseg.train.log import (
     NoLog,
     OnEvent,
     Phase,
+    ResumeReport,
     StopReport,
     TrainingLog,
     make_record,
@@ -379,6 +380,8 @@ def _log_start(
 ) -> None:
     for problem in problems:
         log.write(f"{problem}; going on from the checkpoint before it")
+    if state.epoch:
+        setup.on_event(ResumeReport(state.epoch, tuple(problems)))
     section = setup.plan.training
     action = f"going on after epoch {state.epoch}" if state.epoch else "starting"
     log.write(

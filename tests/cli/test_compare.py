@@ -62,6 +62,14 @@ def test_one_dataset_of_a_table_and_one_that_is_not_in_it(
     assert "no rows of dataset C" in said and "did you mean 'good'?" in said and said.count("\n") == 2
 
 
+def test_a_long_name_is_told_whole(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "attention_unet_with_a_name_as_long_as_people_make_them"
+    table.write_text(table.read_text().replace(",unet,", f",{name},"))
+    assert _run("--cases", table, "-w", tmp_path, "-d", "A", "--baseline", name) == 0
+    heading, rows = capsys.readouterr().out.split("\ngood ", 1)
+    assert name in heading and f"\n{name} " in rows
+
+
 def test_the_exit_status_says_whether_a_plan_is_better(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,8 +111,12 @@ def test_killed_at_any_moment_and_started_again(planned: Path, expected: dict[st
     assert sorted(path.name for path in checkpoints.glob("[a-z]*")) == ["best.pt", "last.previous.pt", "last.pt"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_ends_it_in_one_line(planned: Path, expected: dict[str, Any], number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "damaged"), [(signal.SIGINT, False), (signal.SIGTERM, True)], ids=["SIGINT", "SIGTERM, then damage"]
+)
+def test_a_signal_ends_it_in_one_line(
+    planned: Path, expected: dict[str, Any], number: signal.Signals, damaged: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     running = _Process(planned)
     running.wait_for_epoch(2)
     status, err = running.end(number)
@@ -120,8 +124,15 @@ def test_a_signal_ends_it_in_one_line(planned: Path, expected: dict[str, Any], n
     lines = err.splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"stopped by {number.name}; ") and "same command goes on" in lines[0]
     assert not list((planned / RUN).rglob(".partial*"))
+    last = planned / RUN / "checkpoints" / "last.pt"
+    kept, _ = read_progress(planned / RUN, read_document(planned / RUN / "plan.json", Plan))
+    if damaged:
+        os.truncate(last, last.stat().st_size // 2)
     _train(planned)
     _assert_same(planned, expected)
+    told = capsys.readouterr().out
+    assert f"going on after epoch {kept - damaged}\n" in told
+    assert (f"warning: {last}: the checkpoint cannot be read: it is cut short or damaged" in told) == damaged
 
 
 def test_a_signal_before_the_first_epoch(planned: Path) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from autoseg.cli import _progress
 from autoseg.cli._progress import SignsOfLife, TrainingDisplay, progress_bar
-from autoseg.train.log import IterationReport, StopReport
+from autoseg.train.log import IterationReport, ResumeReport, StopReport
 
 
 @pytest.mark.parametrize(("name", "words"), [("SIGINT", "Ctrl-C again"), ("SIGTERM", "SIGTERM again")])
@@ -29,6 +29,18 @@ def test_elsewhere_all_of_it_is_silent(capsys: pytest.CaptureFixture[str]) -> No
         display.show(IterationReport("training", 1, 9, 3, 250))
         display.show(StopReport("SIGINT"))
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_goes_on_says_from_where() -> None:
+    out = Console(file=io.StringIO(), width=40)
+    with TrainingDisplay(out) as display:
+        display.show(ResumeReport(7))
+        display.show(ResumeReport(6, ("last.pt: it is cut short or damaged",)))
+    assert out.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "going on after epoch 7",
+        "warning: last.pt: it is cut short or damaged; taking the checkpoint before it",
+        "going on after epoch 6",
+    ]
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 from autoseg.data.dataset import Dataset, find_dataset
 from autoseg.data.phantom import make_phantom_dataset
 from autoseg.data.splits import Splits, make_splits
-from autoseg.data.workspace import Workspace
+from autoseg.data.workspace import Workspace, plan_names
 from autoseg.documents import read_document
 from autoseg.errors import AutosegError, DatasetError, DocumentError, PlanError, WorkspaceError
 from autoseg.fingerprint.fingerprint import read_fingerprint
 from autoseg.launch import prepare
 from autoseg.launch.measuring import choose_splits, describe_folds, measure
 from autoseg.launch.prepare import PlanRequest, check_request, distinct_preprocessing, make_plans, preprocess
-from autoseg.plan.plan import plan_names, read_plan
+from autoseg.plan.plan import read_plan
 from autoseg.preprocess.store import CaseStore
 
 SHORTER = ("training.epochs=1",)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from autoseg.data.workspace import plan_names
 from autoseg.errors import PlanError
 from autoseg.fingerprint.fingerprint import read_fingerprint
-from autoseg.plan.plan import plan_names, read_plan
+from autoseg.plan.plan import read_plan
 from autoseg.plan.planner import make_plan
 from autoseg.plan.recipe import recipe_names
 
