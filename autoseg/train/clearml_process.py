@@ -29,7 +29,10 @@ class Task:
         """Begin a new task; the server and the credentials are those of ClearML's own configuration."""
         import clearml
 
-        self._clearml = clearml
+        # ClearML's sdk.development.report_use_subprocess: this process does nothing else, and the end of a task would
+        # wait ten seconds for another one
+        self._clearml: Any = clearml
+        self._clearml.Task._report_subprocess_enabled = False
         self._task: Any = clearml.Task.init(
             project_name=settings["project"],
             task_name=settings["name"],
