@@ -102,9 +102,10 @@ def _wait_until_training(process: "subprocess.Popen[str]", root: Path, num_finis
     """Wait until so many runs are finished and another one has trained for an epoch; return the id of its process."""
     while True:
         assert process.poll() is None, process.communicate()
+        finished = _num_finished(root)  # counted first, so that none of them is taken for busy below
         logs = [path.parents[1] for path in (root / "results").glob("*/*/fold_*/logs/metrics.jsonl")]
         busy = [path for path in logs if not (path / "validation" / "metrics.json").exists()]
-        if _num_finished(root) >= num_finished and busy and (busy[0] / "logs" / "metrics.jsonl").read_text():
+        if finished >= num_finished and busy and (busy[0] / "logs" / "metrics.jsonl").read_text():
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             if children:
                 return int(children[0])
