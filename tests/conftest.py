@@ -1,6 +1,7 @@
 """Shared fixtures: synthetic cases, and the real images where a checkout has them beside it."""
 
 import locale
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,14 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("real images are not beside this checkout (../shared/data)")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def forks() -> multiprocessing.context.ForkServerContext:
+    """Forks processes off one that has imported what takes long, so that a test need not wait for it each time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "autoseg.launch.fold", "autoseg.launch.prepare"])
+    return context
 
 
 @pytest.fixture

@@ -1,8 +1,13 @@
 """A workspace planned and preprocessed through the command, with a plan small enough to be trained in a test."""
 
 import io
+import os
+import runpy
 import shutil
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -19,6 +24,62 @@ TINY = (
     "training.validation_iterations=2",
     "prediction.mirror_axes=[]",
 )
+
+
+class Command:
+    """A command in a process of its own, started quickly; to a test it is what ``subprocess.Popen`` gives."""
+
+    def __init__(self, forks: ForkServerContext, folder: Path, name: str, arguments: list[str], largest: int) -> None:
+        self._out, self._err = folder / "out.txt", folder / "err.txt"
+        order = {"name": name, "arguments": arguments, "out": str(self._out), "err": str(self._err)}
+        order |= {"environment": dict(os.environ), "largest_file": largest}
+        script = Path(__file__).with_name("command_process.py")
+        self._process = forks.Process(target=runpy.run_path, args=(str(script), {"ORDER": order}, "__main__"))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float = 300.0) -> int:
+        self._process.join(timeout)
+        assert self._process.exitcode is not None, f"still running after {timeout} s"
+        return self._process.exitcode
+
+    def communicate(self) -> tuple[str, str]:
+        """Wait for the end; return what was written to standard output and to standard error."""
+        self.wait()
+        return self._out.read_text(encoding="utf-8"), self._err.read_text(encoding="utf-8")
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def start(forks: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Start commands: ``start("train", "-d", ...)``, with ``largest_file`` no file grows beyond so many bytes."""
+    started = []
+
+    def start_one(name: str, *arguments: str, largest_file: int = 0) -> Command:
+        started.append(Command(forks, tmp_path_factory.mktemp(name), name, list(arguments), largest_file))
+        return started[-1]
+
+    yield start_one
+    for command in started:
+        if command.poll() is None:
+            command.send_signal(signal.SIGKILL)
+            command.wait()
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,9 @@
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +29,9 @@ def _arguments(root: Path) -> list[str]:
 class _Process:
     """``autoseg_train`` in a process of its own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, start: Any) -> None:
         self.metrics = root / RUN / "logs" / "metrics.jsonl"
-        command = [sys.executable, "-m", "autoseg.cli.train", *_arguments(root)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = start("train", *_arguments(root))
 
     def num_epochs(self) -> int:
         return len(self.metrics.read_text().splitlines()) if self.metrics.is_file() else 0
@@ -47,7 +44,7 @@ class _Process:
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send a signal; return the exit status and what was written to standard error."""
         self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=300)
+        _, err = self.process.communicate()
         return self.process.returncode, err
 
 
@@ -89,12 +86,12 @@ def _assert_same(root: Path, expected: dict[str, Any]) -> None:
     assert epochs == list(range(1, 13))
 
 
-def test_killed_at_any_moment_and_started_again(planned: Path, expected: dict[str, Any]) -> None:
+def test_killed_at_any_moment_and_started_again(planned: Path, start: Any, expected: dict[str, Any]) -> None:
     """SIGKILL twice, each time at a drawn moment of an epoch; what it leaves behind is cleared away."""
     rng = random.Random(5)
     checkpoints = planned / RUN / "checkpoints"
     for epoch in (1, 4):
-        running = _Process(planned)
+        running = _Process(planned, start)
         running.wait_for_epoch(epoch)
         started = time.perf_counter()
         running.wait_for_epoch(epoch + 1)
@@ -115,9 +112,14 @@ def test_killed_at_any_moment_and_started_again(planned: Path, expected: dict[st
     ("number", "damaged"), [(signal.SIGINT, False), (signal.SIGTERM, True)], ids=["SIGINT", "SIGTERM, then damage"]
 )
 def test_a_signal_ends_it_in_one_line(
-    planned: Path, expected: dict[str, Any], number: signal.Signals, damaged: bool, capsys: pytest.CaptureFixture[str]
+    planned: Path,
+    start: Any,
+    expected: dict[str, Any],
+    number: signal.Signals,
+    damaged: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    running = _Process(planned)
+    running = _Process(planned, start)
     running.wait_for_epoch(2)
     status, err = running.end(number)
     assert status == 130
@@ -135,8 +137,8 @@ def test_a_signal_ends_it_in_one_line(
     assert (f"warning: {last}: the checkpoint cannot be read: it is cut short or damaged" in told) == damaged
 
 
-def test_a_signal_before_the_first_epoch(planned: Path) -> None:
-    running = _Process(planned)
+def test_a_signal_before_the_first_epoch(planned: Path, start: Any) -> None:
+    running = _Process(planned, start)
     while not running.metrics.is_file():
         assert running.process.poll() is None, running.process.communicate()
         time.sleep(0.01)
@@ -193,16 +195,13 @@ def test_a_full_disk_is_one_line(
     assert not list((planned / RUN).rglob(".partial*"))
 
 
-def test_a_disk_that_is_really_full(planned: Path, expected: dict[str, Any]) -> None:
+def test_a_disk_that_is_really_full(planned: Path, start: Any, expected: dict[str, Any]) -> None:
     """The system lets no file of the process grow beyond a few pages; afterwards it goes on."""
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    command = [sys.executable, "-m", "autoseg.cli.train", *_arguments(planned)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit, timeout=300)
-    assert finished.returncode == 2, finished.stderr
-    lines = finished.stderr.splitlines()
+    process = start("train", *_arguments(planned), largest_file=20_000)
+    _, err = process.communicate()
+    assert process.returncode == 2, err
+    lines = err.splitlines()
     assert len(lines) == 1 and "cannot be written" in lines[0] and "make room" in lines[0]
     assert not list((planned / RUN).rglob(".partial*"))
     _train(planned)
@@ -221,14 +220,16 @@ def small_disk(planned: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_small_disk_that_fills_up_meanwhile(planned: Path, expected: dict[str, Any], small_disk: Path) -> None:
-    running = _Process(planned)
+def test_a_small_disk_that_fills_up_meanwhile(
+    planned: Path, start: Any, expected: dict[str, Any], small_disk: Path
+) -> None:
+    running = _Process(planned, start)
     running.wait_for_epoch(2)
     ballast = small_disk / "ballast"
     with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
-    _, err = running.process.communicate(timeout=300)
+    _, err = running.process.communicate()
     assert running.process.returncode == 2, err
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "cannot be written" in lines[0] and "make room" in lines[0]

@@ -1,12 +1,10 @@
 """autoseg_plan in parts: what they leave is what a whole run leaves, whatever ends or doubles one of them."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,16 +57,13 @@ def test_the_whole_run_makes_what_a_part_that_died_has_left(workspace: Path, who
     assert _files(workspace) == whole
 
 
-def test_parts_at_the_same_time_and_one_killed_and_typed_again(workspace: Path, whole: dict[str, bytes]) -> None:
+def test_parts_at_the_same_time_and_one_killed_and_typed_again(
+    workspace: Path, start: Any, whole: dict[str, bytes]
+) -> None:
     """Two processes make the same part at once, another is killed in the middle of its own and then typed again."""
     assert _plan(workspace, *PLANS, *TINY, "--no-preprocess") == 0
-    words = [sys.executable, "-m", "autoseg.cli.plan", "-d", "Phantom", "-w", str(workspace), "-j", "1", *PLANS, *TINY]
-
-    def start(part: str) -> "subprocess.Popen[bytes]":
-        command = [*words, "--only-preprocess", "--part", part, "--force"]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ)
-
-    twins, killed = [start("1/2"), start("1/2")], start("2/2")
+    words = ["-d", "Phantom", "-w", str(workspace), "-j", "1", *PLANS, *TINY, "--only-preprocess", "--force", "--part"]
+    twins, killed = [start("plan", *words, "1/2") for _ in "ab"], start("plan", *words, "2/2")
     while killed.poll() is None and not list((workspace / "preprocessed").rglob("phantom_002*")):
         time.sleep(0.001)
     killed.send_signal(signal.SIGKILL)

@@ -1,12 +1,10 @@
 """autoseg_plan's preprocessing: its pictures, doing it again, cases that fail, and being killed."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,17 +66,16 @@ def test_a_case_that_fails_is_told_and_the_others_are_made(
     assert plan.main(arguments) == 0 and "next: autoseg_train" in capsys.readouterr().out
 
 
-def test_killed_at_any_moment_the_next_call_makes_the_same_files(planned: Path) -> None:
+def test_killed_at_any_moment_the_next_call_makes_the_same_files(planned: Path, start: Any) -> None:
     """The process is killed when a random number of files has appeared, and a random moment later."""
     expected, moments = _files(planned), random.Random(0)
     arguments = ["-d", "Phantom", "-w", str(planned), "--from", "tiny", "--name", "seven", "-j", "2"]
-    command = [sys.executable, "-m", "autoseg.cli.plan", *arguments, "--set", "training.seed=7", "--force"]
     folder, killed = next(planned.glob("preprocessed/Phantom/*")), 0
     for _ in range(MOMENTS):
         for path in folder.iterdir():
             path.unlink()
         wanted = moments.randrange(1, 22)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+        process = start("plan", *arguments, "--set", "training.seed=7", "--force")
         while process.poll() is None and len(list(folder.iterdir())) < wanted:
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.005))

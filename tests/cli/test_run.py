@@ -5,18 +5,15 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autoseg.cli import run
 
-Start = Callable[..., "subprocess.Popen[str]"]
 LOSSES = ("unet", "unet_dice", "unet_focal", "unet_tversky", "unet_generalized_dice")
 EPOCHS = 4
 TINY = (
@@ -78,27 +75,7 @@ def planned_root(workspace: Path, planned_once: Path) -> Path:
     return workspace
 
 
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Start ``autoseg_run`` in processes of their own, which end with the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start_one(*arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "autoseg.cli.run", *arguments]
-        # a suite started in the background by a shell hands on that SIGINT is ignored
-        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, encoding="utf-8", preexec_fn=heed))
-        return started[-1]
-
-    yield start_one
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
-
-
-def _wait_until_training(process: "subprocess.Popen[str]", root: Path, num_finished: int) -> int:
+def _wait_until_training(process: Any, root: Path, num_finished: int) -> int:
     """Wait until so many runs are finished and another one has trained for an epoch; return the id of its process."""
     while True:
         assert process.poll() is None, process.communicate()
@@ -113,22 +90,22 @@ def _wait_until_training(process: "subprocess.Popen[str]", root: Path, num_finis
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which trainings run")
-def test_killed_twice_and_started_again(planned_root: Path, start: Start) -> None:
+def test_killed_twice_and_started_again(planned_root: Path, start: Any) -> None:
     """SIGKILL leaves a training without its parent; it ends too, and no run is lost or done twice."""
     arguments = _arguments(planned_root, "--table", "losses", "-a", "unet", "-a", "unet_dice", "-f", "0")
     for num_finished in (0, 1):
-        process = start(*arguments)
+        process = start("run", *arguments)
         child = _wait_until_training(process, planned_root, num_finished)
-        process.kill()
-        process.communicate()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
         limit = time.monotonic() + 60
         while _is_alive(child):
             assert time.monotonic() < limit, "the training outlives the command that started it"
             time.sleep(0.05)
     before = {path: path.stat().st_mtime_ns for path in (planned_root / "results").rglob("validation/metrics.json")}
     assert len(before) == 1
-    process = start(*arguments)
-    out, err = process.communicate(timeout=600)
+    process = start("run", *arguments)
+    out, err = process.communicate()
     assert process.returncode == 0, (out, err)
     folders = [path for path in _folders(planned_root) if path.parent.name in ("unet_tiny", "unet_dice_tiny")]
     for folder in folders:
@@ -148,12 +125,12 @@ def _is_alive(number: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which trainings run")
-def test_ctrl_c_stops_the_trainings_and_says_what_is_done(planned_root: Path, start: Start) -> None:
+def test_ctrl_c_stops_the_trainings_and_says_what_is_done(planned_root: Path, start: Any) -> None:
     arguments = _arguments(planned_root, "-a", "unet", "-f", "0")
-    process = start(*arguments)
+    process = start("run", *arguments)
     child = _wait_until_training(process, planned_root, 0)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == 130, (out, err)
     assert err == (
         "stopped; 0 of 1 run finished, the others are kept as far as they are; the same command goes on from there\n"

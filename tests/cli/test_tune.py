@@ -1,10 +1,7 @@
 """autoseg_tune on the phantom: three tiny trials, two workers, an interruption, mistakes."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,11 +37,6 @@ def _space(root: Path, content: Any = SPACE) -> str:
 def _trials(root: Path, study: str = "tiny_fold_0") -> list[Any]:
     storage = f"sqlite:///{root / 'tune' / 'Phantom' / study / 'study.db'}"
     return optuna.load_study(study_name=f"Phantom/{study}", storage=storage).trials
-
-
-def _start(root: Path, *more: str) -> "subprocess.Popen[str]":
-    words = [sys.executable, "-m", "autoseg.cli.tune", *_arguments(root, *more)]
-    return subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def test_three_trials_make_a_report_and_a_plan_that_trains(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,9 +88,9 @@ def test_a_trial_too_large_or_impossible_is_told_and_the_others_go_on(
     assert not (planned / "plans" / "Phantom" / "tiny_tuned.json").exists()
 
 
-def test_two_workers_share_one_sqlite_and_a_killed_one_is_replaced(planned: Path) -> None:
+def test_two_workers_share_one_sqlite_and_a_killed_one_is_replaced(planned: Path, start: Any) -> None:
     words = ["--space", _space(planned), "--trials", "5", "--pruner", "none", "--study", "shared"]
-    first, second = _start(planned, *words), _start(planned, *words)
+    first, second = (start("tune", *_arguments(planned, *words)) for _ in range(2))
     database = planned / "tune" / "Phantom" / "shared" / "study.db"
     folder = database.parent
     while not list(folder.glob("trial_*/fold_0/logs/metrics.jsonl")):
@@ -117,16 +109,16 @@ def test_two_workers_share_one_sqlite_and_a_killed_one_is_replaced(planned: Path
         assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
 
 
-def test_an_interrupted_study_ends_as_an_uninterrupted_one(planned: Path) -> None:
+def test_an_interrupted_study_ends_as_an_uninterrupted_one(planned: Path, start: Any) -> None:
     words = ["--space", _space(planned), "--trials", "3", "--pruner", "none", "--study"]
     assert tune.main(_arguments(planned, *words, "whole")) == 0
-    process = _start(planned, *words, "parts")
+    process = start("tune", *_arguments(planned, *words, "parts"))
     folder = planned / "tune" / "Phantom" / "parts"
     while not (folder / "trial_0001" / "fold_0" / "logs" / "metrics.jsonl").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGTERM)
-    told, _ = process.communicate()
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate()
     assert process.returncode == 130 and "the same command goes on from there" in told
     assert tune.main(_arguments(planned, *words, "parts")) == 0
     whole, parts = ([(t.params, t.value, t.state) for t in _trials(planned, name)] for name in ("whole", "parts"))

@@ -1,8 +1,6 @@
 """autoseg_tune where more than the training changes: other resolutions, second stages; and other storages."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +82,11 @@ def test_the_second_stage_of_a_cascade_is_searched_once_the_first_is_trained(pla
     assert tuned["previous_stage"] == "low" and tuned["training"]["epochs"] == 12
 
 
-def test_two_workers_share_a_journal(planned: Path) -> None:
+def test_two_workers_share_a_journal(planned: Path, start: Any) -> None:
     space, journal = _space(planned, {"extra_blocks": {"low": 0, "high": 3}}), planned / "journal.log"
     more = ["--space", space, "--trials", "4", "--sampler", "grid", "--storage", f"journal:{journal}"]
-    command = [sys.executable, "-m", "autoseg.cli.tune", *_words(planned, "tiny", *more)]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in "ab"]
-    told = [worker.communicate()[0] for worker in workers]
+    workers = [start("tune", *_words(planned, "tiny", *more)) for _ in "ab"]
+    told = [worker.communicate() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], told
     storage = JournalStorage(JournalFileBackend(str(journal)))
     trials = optuna.load_study(study_name="Phantom/tiny_fold_0", storage=storage).trials

@@ -1,4 +1,7 @@
-"""What the processes that tests start with torchrun run: a training of the tests' small plan."""
+"""What several processes of a test run together: a training of the tests' small plan.
+
+It is told what to do in its argument (JSON), or in the global ``ORDER`` that ``runpy`` gives it.
+"""
 
 import json
 import os
@@ -25,8 +28,9 @@ TAKEN = 3
 
 
 def main() -> int:
-    """Train the plan as the arguments (JSON) say; the processes' last words stand in files beside the run."""
-    order = json.loads(sys.argv[1])
+    """Train the plan as ordered; the processes' last words stand in files beside the run."""
+    order = globals().get("ORDER") or json.loads(sys.argv[1])
+    os.environ.update(globals().get("ENVIRONMENT", {}))
     rank = os.environ.get("RANK", "0")
     device, run_folder = torch.device("cpu"), Path(order["run_folder"])
     labels = Labels.from_names({"background": 0, "ball": 1, "core": 2})
