@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from autoseg.data.workspace import Workspace
     from autoseg.evaluate.evaluate import Metrics
     from autoseg.launch.fold import FoldRun
-    from autoseg.launch.time_budget import Machine
-    from autoseg.train.ahead import AugmentDevice
-    from autoseg.train.compilation import Compile
+    from autoseg.train.machine import Machine
     from autoseg.train.tracking import Tracker
 
 PlanOption = Annotated[
@@ -109,16 +107,16 @@ def train(
     found = find_dataset(dataset, place)
     check_plan_exists(place.plan(found.name, plan))  # before PyTorch is imported, which takes seconds
     from autoseg.launch.fold import choose_device, open_fold
-    from autoseg.launch.time_budget import Machine
     from autoseg.launch.tracking import open_tracker
     from autoseg.plan.time_budget import parse_time
+    from autoseg.train.machine import Machine
     from autoseg.train.processes import find_processes, open_processes, place_process
     from autoseg.train.tracking import tracked
 
     budget = parse_time(time_budget) if time_budget is not None else None
     if benchmark:
-        measured = place, found, plan, fold or 0
-        _benchmark(*measured, choose_device(device), num_workers(workers), augment_device.value, compiled.value)
+        machine = Machine(choose_device(device), num_workers(workers), augment_device.value, compiled.value)
+        _benchmark(place, found, plan, fold or 0, machine)
         return
     if fold is None:
         raise typer.BadParameter("-f (--fold) is missing: which fold of the cross-validation, from 0")
@@ -173,17 +171,11 @@ def _tell_time(budget: int, before: float, now: float) -> None:
     console().print(f"took {duration(before + now)} of the {duration(budget)}{earlier}{over}", soft_wrap=True)
 
 
-def _benchmark(
-    workspace: "Workspace", dataset: "Dataset", plan: str, fold: int, device: Any, workers: int,
-    augment_device: "AugmentDevice", compiled: "Compile",
-) -> None:  # fmt: skip
+def _benchmark(workspace: "Workspace", dataset: "Dataset", plan: str, fold: int, machine: "Machine") -> None:
     from autoseg.launch.benchmark import benchmark
 
     with progress_bar("measuring, half a minute or more", None) as advance:
-        speed = benchmark(
-            workspace, dataset, plan, fold,
-            device=device, num_workers=workers, augment_device=augment_device, compiled=compiled, on_round=advance,
-        )  # fmt: skip
+        speed = benchmark(workspace, dataset, plan, fold, machine, on_round=advance)
     answer(lambda: speed)
     out = console()
     out.print(describe_speed(speed), markup=False, soft_wrap=True)
@@ -217,11 +209,7 @@ def _train(this_run: "FoldRun", machine: "Machine", tracker: "Tracker | None") -
         display = shown.enter_context(TrainingDisplay(console())) if processes.leads else None
         train_networks(
             this_run,
-            device=machine.device,
-            num_workers=machine.num_workers,
-            augment_device=machine.augment_device,
-            compiled=machine.compiled,
-            processes=processes,
+            machine,
             on_event=display.show if display else lambda event: None,
             loggers=(TrackedTraining(tracker),) if tracker else (),
         )

@@ -2,23 +2,25 @@
 
 from typing import Any
 
-import torch
-
 from autoseg.data.dataset import Dataset
 from autoseg.data.splits import Splits, get_fold
 from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document
 from autoseg.launch.fold import open_cases, read_plan_of
 from autoseg.preprocess.store import CaseStore
-from autoseg.train.ahead import AugmentDevice
 from autoseg.train.benchmark import OnRound, Speed, measure_speed
-from autoseg.train.compilation import Compile
+from autoseg.train.machine import Machine
 
 
 def benchmark(
-    workspace: Workspace, dataset: Dataset, plan_name: str, fold: int, *, device: torch.device, num_workers: int,
-    augment_device: AugmentDevice = "auto", compiled: Compile = "auto", on_round: OnRound = lambda number: None,
-) -> Speed:  # fmt: skip
+    workspace: Workspace,
+    dataset: Dataset,
+    plan_name: str,
+    fold: int,
+    machine: Machine,
+    *,
+    on_round: OnRound = lambda number: None,
+) -> Speed:
     """Train a few blocks of iterations of a plan on a fold's cases, and return how long they took; write nothing.
 
     Raises:
@@ -32,10 +34,7 @@ def benchmark(
     store = open_cases(workspace, dataset, plan, chosen)
     if plan.previous_stage is not None:
         store = _ReferenceAsFound(store.folder)
-    return measure_speed(
-        plan, store, chosen,
-        device=device, num_workers=num_workers, augment_device=augment_device, compiled=compiled, on_round=on_round,
-    )  # fmt: skip
+    return measure_speed(plan, store, chosen, machine, on_round=on_round)
 
 
 class _ReferenceAsFound(CaseStore):

@@ -29,13 +29,11 @@ from autoseg.plurals import count
 from autoseg.predict.model import Member, Model
 from autoseg.predict.predictor import predict_cases
 from autoseg.preprocess.store import CaseStore, preprocessing_digest, remove_stale
-from autoseg.train.ahead import AugmentDevice
-from autoseg.train.compilation import Compile
 from autoseg.train.exclusion import hold_folder
 from autoseg.train.initial import InitialRun
 from autoseg.train.log import Logger
 from autoseg.train.loop import train_fold
-from autoseg.train.processes import ALONE, Processes
+from autoseg.train.machine import Machine
 from autoseg.train.state import load_network, read_progress
 
 OnCase = Callable[..., None]
@@ -177,24 +175,12 @@ def find_unseen(run: FoldRun, *, device: torch.device, on_case: Callable[[Case],
         segment_unseen(run.first, run.plan, run.cases, run.folder, device=device, on_case=on_case)
 
 
-def train(
-    run: FoldRun,
-    *,
-    device: torch.device,
-    num_workers: int,
-    on_event: Callable[[Any], None],
-    augment_device: AugmentDevice = "auto",
-    compiled: Compile = "auto",
-    processes: Processes = ALONE,
-    loggers: Sequence[Logger] = (),
-) -> None:
+def train(run: FoldRun, machine: Machine, *, on_event: Callable[[Any], None], loggers: Sequence[Logger] = ()) -> None:
     """Train the fold, going on from its last checkpoint if there is one; in a cascade, after ``find_unseen``."""
-    processes.lead(lambda: find_unseen(run, device=device))
+    machine.processes.lead(lambda: find_unseen(run, device=machine.device))
     train_fold(
-        run.plan, run.store, run.fold, run.folder,
-        device=device, num_workers=num_workers, augment_device=augment_device, compiled=compiled, processes=processes,
-        on_event=on_event, loggers=loggers, initial=run.initial,
-    )  # fmt: skip
+        run.plan, run.store, run.fold, run.folder, machine, on_event=on_event, loggers=loggers, initial=run.initial
+    )
 
 
 def validate(run: FoldRun, *, device: torch.device, num_workers: int, on_case: OnCase | None = None) -> Metrics:

@@ -12,10 +12,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from autoseg.data.dataset import Dataset
 from autoseg.data.volumes import read_label, write_segmentation
@@ -28,11 +26,9 @@ from autoseg.launch.prepare import check_results
 from autoseg.plan.plan import Plan, read_plan
 from autoseg.plan.time_budget import Costs, fit_plan, fitted_name, lengthen, tell_budget
 from autoseg.predict.sliding_window import tile_starts
-from autoseg.train.ahead import AugmentDevice
-from autoseg.train.compilation import Compile
 from autoseg.train.device import name_device
 from autoseg.train.exclusion import hold_folder
-from autoseg.train.processes import ALONE, Processes
+from autoseg.train.machine import Machine
 from autoseg.train.rehearsal import rehearse, shorten_epochs
 from autoseg.train.state import training_digest
 
@@ -50,17 +46,6 @@ AGAIN_PART = 0.01
 
 FORWARD_PART = 1 / 3
 """Part of a training step's time that a forward pass takes, about."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a training runs on, as ``train_fold`` takes it."""
-
-    device: torch.device
-    num_workers: int
-    augment_device: AugmentDevice = "auto"
-    compiled: Compile = "auto"
-    processes: Processes = ALONE
 
 
 def fit_to_time(
@@ -138,10 +123,8 @@ def _temporary_folder(workspace: Workspace) -> Iterator[Path]:
 def _measure(run: FoldRun, budget: int, seconds_left: float, machine: Machine) -> Costs:
     """Return what a plan costs on this machine; ``run`` has a folder of its own, for the rehearsal."""
     costs = rehearse(
-        run.plan, run.store, run.fold, run.folder,
-        seconds=min(MEASURED_PART * budget, MOST_SECONDS), device=machine.device, num_workers=machine.num_workers,
-        augment_device=machine.augment_device, compiled=machine.compiled, processes=machine.processes,
-    )  # fmt: skip
+        run.plan, run.store, run.fold, run.folder, machine, seconds=min(MEASURED_PART * budget, MOST_SECONDS)
+    )
     feasible = costs.total(1) < seconds_left
     validation = machine.processes.lead(
         lambda: _time_validation(run, budget, machine) if feasible else _guess_validation(run, costs)

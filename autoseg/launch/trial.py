@@ -18,6 +18,7 @@ from autoseg.plan.plan import Plan
 from autoseg.plurals import count
 from autoseg.preprocess.store import preprocessing_digest
 from autoseg.train.log import EpochReport, Logger
+from autoseg.train.machine import Machine
 from autoseg.train.tracking import TrackedTraining, tracked
 from autoseg.tune.candidate import find_excess, make_candidate, shorten
 from autoseg.tune.study import Claim, Settings
@@ -130,7 +131,7 @@ def _train(
         if isinstance(event, EpochReport):
             _tell(on_epoch, event.epoch, event.mean_dice)
 
-    train(run, device=bench.device, num_workers=bench.num_workers, on_event=watch, loggers=loggers)
+    train(run, Machine(bench.device, bench.num_workers), on_event=watch, loggers=loggers)
 
 
 def _tell(on_epoch: OnEpoch, epoch: int, dice: float | None) -> None:

@@ -21,13 +21,13 @@ from autoseg.documents import Document
 from autoseg.plan.plan import Plan
 from autoseg.plan.variant import measure_plan
 from autoseg.preprocess.store import CaseStore
-from autoseg.train.ahead import AugmentDevice, find_place
-from autoseg.train.compilation import Compile
+from autoseg.train.ahead import find_place
 from autoseg.train.device import DTYPES, Precision, cudnn_settings, name_device, peak_memory_gb, reset_peak_memory
 from autoseg.train.interruption import StopFlag
 from autoseg.train.laps import PARTS, Laps, Part, no_lap, synchronize
 from autoseg.train.loader import Batch, CaseCache, open_pool
 from autoseg.train.loop import run_training, time_place
+from autoseg.train.machine import Machine
 from autoseg.train.processes import ALONE
 from autoseg.train.setup import Batches, Setup, make_batches, make_setup, move_batch
 from autoseg.train.shortage import explain_shortage
@@ -145,9 +145,8 @@ class Blocks:
 
 
 def measure_speed(
-    plan: Plan, store: CaseStore, fold: Fold, *, device: torch.device, num_workers: int,
-    augment_device: AugmentDevice = "auto", compiled: Compile = "auto", on_round: OnRound = lambda number: None,
-) -> Speed:  # fmt: skip
+    plan: Plan, store: CaseStore, fold: Fold, machine: Machine, *, on_round: OnRound = lambda number: None
+) -> Speed:
     """Train a few blocks of iterations, and return how long they took; nothing is written.
 
     Args:
@@ -156,17 +155,9 @@ def measure_speed(
     Raises:
         TrainingError: memory ran out, or a case could not be read.
     """
-    with open_blocks(
-        plan,
-        store,
-        fold,
-        device=device,
-        num_workers=num_workers,
-        augment_device=augment_device,
-        compiled=compiled,
-        length=BLOCK.get(device.type, BLOCK["cpu"]),
-        count=ROUNDS[-1] + 1,
-    ) as blocks:
+    device = machine.device
+    length, count = BLOCK.get(device.type, BLOCK["cpu"]), ROUNDS[-1] + 1
+    with open_blocks(plan, store, fold, machine, length=length, count=count) as blocks:
         blocks.run_loop()
         blocks.run_bare()
         reset_peak_memory(device)
@@ -177,7 +168,7 @@ def measure_speed(
             device=name_device(device),
             precision=blocks.setup.precision,
             threads=torch.get_num_threads(),
-            workers=num_workers,
+            workers=machine.num_workers,
             augmented_on=blocks.place,
             network=blocks.network,
             patch_size=training.patch_size,
@@ -195,9 +186,8 @@ def measure_speed(
 
 @contextmanager
 def open_blocks(
-    plan: Plan, store: CaseStore, fold: Fold, *, device: torch.device, num_workers: int, length: int, count: int,
-    augment_device: AugmentDevice = "auto", compiled: Compile = "auto",
-) -> Iterator[Blocks]:  # fmt: skip
+    plan: Plan, store: CaseStore, fold: Fold, machine: Machine, *, length: int, count: int
+) -> Iterator[Blocks]:
     """Set up what a training of the plan would set up, with epochs of a block.
 
     Args:
@@ -209,14 +199,15 @@ def open_blocks(
     """
     section = plan.training.model_copy(update={"epochs": count, "iterations_per_epoch": length})
     short = plan.model_copy(update={"training": section})
+    device = machine.device
     laps = Laps(device)
-    with explain_shortage(plan, device, ALONE), cudnn_settings(device), open_pool(num_workers) as pool:
+    with explain_shortage(plan, device, ALONE), cudnn_settings(device), open_pool(machine.num_workers) as pool:
         setup = make_setup(short, device, lambda event: None, StopFlag())
         state = make_state(short, device, scaled=setup.precision == "fp16")
-        network = wrap_network(state, setup, compiled)
+        network = wrap_network(state, setup, machine.compiled)
         cache = CaseCache(store)
         place, _ = find_place(
-            augment_device, None, device, lambda one: time_place(one, state, setup, fold, cache, pool)
+            machine.augment_device, None, device, lambda one: time_place(one, state, setup, fold, cache, pool)
         )
         fixed = _take_fixed(setup, fold, cache, pool)
         batches = make_batches(replace(setup, lap=laps), 0, fold, cache, pool, place=place)

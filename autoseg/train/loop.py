@@ -23,14 +23,12 @@ from autoseg.plan.plan import Plan
 from autoseg.plurals import count
 from autoseg.preprocess.store import CaseStore, remove_stale
 from autoseg.train.ahead import (
-    AugmentDevice,
     Place,
     find_place,
     kept_buffers,
     previous_place,
     time_iterations,
 )
-from autoseg.train.compilation import Compile
 from autoseg.train.device import cudnn_settings, peak_memory_gb, reset_peak_memory
 from autoseg.train.diagnosis import keep_batch
 from autoseg.train.energy import energy_kj, read_counters
@@ -53,8 +51,9 @@ from autoseg.train.log import (
     TrainingLog,
     make_record,
 )
+from autoseg.train.machine import Machine
 from autoseg.train.optimization import count_drops, learning_rate, set_learning_rate
-from autoseg.train.processes import ALONE, Agreement, Processes
+from autoseg.train.processes import Agreement, Processes
 from autoseg.train.progress import ProgressPicture
 from autoseg.train.record import RunRecord, keep_record, make_run_record
 from autoseg.train.scores import count_voxels, pseudo_dice
@@ -84,21 +83,17 @@ def train_fold(
     store: CaseStore,
     fold: Fold,
     run_folder: Path,
+    machine: Machine,
     *,
-    device: torch.device,
-    num_workers: int,
-    augment_device: AugmentDevice = "auto",
-    compiled: Compile = "auto",
-    processes: Processes = ALONE,
     on_event: OnEvent = lambda event: None,
     loggers: Sequence[Logger] = (),
     initial: InitialRun | None = None,
 ) -> None:
     """Train one fold in ``run_folder``, from its last checkpoint if there is one; return at once if it is finished.
 
-    The same seed gives the same batches and weights whatever ``num_workers`` is. On the CPU, an interrupted and
-    resumed training is bit for bit an uninterrupted one with the same number of torch threads. Each of the
-    ``processes`` of ``open_processes`` calls this alike; they train what one would, but for rounding and dropout.
+    The same seed gives the same batches and weights whatever the number of workers. On the CPU, an interrupted and
+    resumed training is bit for bit an uninterrupted one with the same number of torch threads. Each of the machine's
+    processes (``open_processes``) calls this alike; they train what one would, but for rounding and dropout.
     ``loggers`` are told of the training besides progress.png and TensorBoard. Without a checkpoint it starts from the
     weights of ``initial``, which is not read again; without that from random ones, whatever the plan says.
 
@@ -108,6 +103,7 @@ def train_fold(
         TrainingInterrupted: SIGINT or SIGTERM was received; a second one ends the running iteration too.
     """
     _check_cases(fold, store)
+    device, processes = machine.device, machine.processes
     with (
         _hold_together(run_folder, processes),
         catch_signals(lambda signal_name: on_event(StopReport(signal_name))) as stop,
@@ -117,7 +113,7 @@ def train_fold(
         checkpoint, problems = processes.lead(lambda: open_run(run_folder, plan))
         if checkpoint is not None and is_finished(plan, checkpoint["history"]):
             return
-        with cudnn_settings(device), open_pool(num_workers) as pool:
+        with cudnn_settings(device), open_pool(machine.num_workers) as pool:
             setup = make_setup(plan, device, on_event, stop, processes)
             state = make_state(plan, device, scaled=setup.precision == "fp16")
             if checkpoint is not None:
@@ -125,13 +121,17 @@ def train_fold(
             elif initial is not None:
                 start_from(state, processes.lead(partial(take_weights, initial, run_folder)), initial)
             record = make_run_record(
-                device, setup.precision, state.network, num_workers, seed=plan.training.seed, processes=processes
-            )
-            wrapped = wrap_network(state, setup, compiled)
+                device, setup.precision, state.network, machine.num_workers,
+                seed=plan.training.seed, processes=processes,
+            )  # fmt: skip
+            wrapped = wrap_network(state, setup, machine.compiled)
             cache = CaseCache(store)
             before = processes.lead(lambda: previous_place(run_folder)) if state.epoch else None
             found = find_place(
-                augment_device, before, device, lambda place: time_place(place, state, setup, fold, cache, pool)
+                machine.augment_device,
+                before,
+                device,
+                lambda place: time_place(place, state, setup, fold, cache, pool),
             )
             place, reason = processes.lead(lambda: found)
             record = record.model_copy(update={"augmented_on": place})

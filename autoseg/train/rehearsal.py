@@ -4,18 +4,15 @@ import math
 import time
 from pathlib import Path
 
-import torch
-
 from autoseg.data.splits import Fold
 from autoseg.plan.plan import Plan
 from autoseg.plan.time_budget import Costs
 from autoseg.preprocess.store import CaseStore
-from autoseg.train.ahead import AugmentDevice
-from autoseg.train.compilation import Compile
 from autoseg.train.interruption import TrainingInterrupted
 from autoseg.train.log import EpochReport, Event
 from autoseg.train.loop import train_fold
-from autoseg.train.processes import ALONE, Processes
+from autoseg.train.machine import Machine
+from autoseg.train.processes import Processes
 
 ITERATIONS = 10
 """Of a rehearsed epoch, unless the plan's epochs are shorter."""
@@ -75,13 +72,9 @@ def rehearse(
     store: CaseStore,
     fold: Fold,
     run_folder: Path,
+    machine: Machine,
     *,
     seconds: float,
-    device: torch.device,
-    num_workers: int,
-    augment_device: AugmentDevice = "auto",
-    compiled: Compile = "auto",
-    processes: Processes = ALONE,
 ) -> Costs:
     """Train ``shorten_epochs(plan)`` in ``run_folder`` for about so many seconds; return what epochs of ``plan`` cost.
 
@@ -92,13 +85,9 @@ def rehearse(
         TrainingError: as ``train_fold``.
         KeyboardInterrupt: a signal was received.
     """
-    rehearsal, clock = shorten_epochs(plan), _Clock(seconds, processes)
+    rehearsal, clock = shorten_epochs(plan), _Clock(seconds, machine.processes)
     try:
-        train_fold(
-            rehearsal, store, fold, run_folder,
-            device=device, num_workers=num_workers, augment_device=augment_device, compiled=compiled,
-            processes=processes, on_event=clock.note,
-        )  # fmt: skip
+        train_fold(rehearsal, store, fold, run_folder, machine, on_event=clock.note)
     except _Enough:
         pass
     except TrainingInterrupted:

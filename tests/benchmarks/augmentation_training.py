@@ -28,6 +28,7 @@ from autoseg.launch.fold import FoldRun, open_fold, train, validate
 from autoseg.plan.augmentation import make_recipe, setting_of
 from autoseg.plan.plan import Plan, read_plan
 from autoseg.plan.variant import make_variant
+from autoseg.train.machine import Machine
 
 Size = tuple[int, ...]
 METHODS = ("none", "mirror", "autoseg", "batchgeneratorsv2")
@@ -101,7 +102,7 @@ def run_method(method: str, options: argparse.Namespace) -> dict[str, Any]:
 
     if not run.metrics_path.is_file():
         with mock.patch("autoseg.train.setup.Pipeline", choose):
-            train(run, device=device, num_workers=1, on_event=lambda event: None, augment_device="device")
+            train(run, Machine(device, 1, augment_device="device"), on_event=lambda event: None)
         validate(run, device=device, num_workers=1)
     scores = json.loads(run.metrics_path.read_text())["mean"]
     history = [json.loads(line) for line in (run.folder / "logs" / "metrics.jsonl").read_text().splitlines()]

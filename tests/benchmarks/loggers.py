@@ -27,6 +27,7 @@ from autoseg.launch.fold import FoldRun, open_fold
 from autoseg.train import log, loop
 from autoseg.train.device import name_cpu
 from autoseg.train.log import EpochReport, Logger, TrainingLog
+from autoseg.train.machine import Machine
 from autoseg.train.progress import write_progress
 from autoseg.train.tracking import TrackedTraining, Tracker, tracked
 
@@ -75,7 +76,7 @@ def train(run: FoldRun, loggers: bool, folder: Path, spent: Spent) -> list[float
 
     threaded = log._Threaded
     tracker = Tracker("clearml", "benchmark", "loggers", kind="training", log=folder / "clearml.log", tell=_quiet)
-    options: dict[str, Any] = {"device": torch.device("cpu"), "num_workers": 1, "on_event": note}
+    options: dict[str, Any] = {"machine": Machine(torch.device("cpu"), 1), "on_event": note}
     with (
         mock.patch.object(log, "_Threaded", open_threaded),
         mock.patch.object(

@@ -70,15 +70,12 @@ def open_autoseg(spec: Spec, stack: ExitStack) -> tuple[Block, int, str]:
     import torch
 
     from autoseg.train.benchmark import open_blocks
+    from autoseg.train.machine import Machine
 
-    run = _open_run(spec)
-    device = torch.device(spec["device"])
+    run, machine = _open_run(spec), Machine(torch.device(spec["device"]), spec["workers"])
     blocks = stack.enter_context(
-        open_blocks(
-            run.plan, run.store, run.fold, device=device, num_workers=spec["workers"],
-            length=spec["block"], count=spec["rounds"] + 1,
-        )
-    )  # fmt: skip
+        open_blocks(run.plan, run.store, run.fold, machine, length=spec["block"], count=spec["rounds"] + 1)
+    )
     parameters = sum(weights.numel() for weights in blocks.state.network.parameters())
 
     def run_block(kind: str, count: int) -> None:
@@ -93,9 +90,10 @@ def train_autoseg(spec: Spec) -> None:
     import torch
 
     from autoseg.launch.fold import train, validate
+    from autoseg.train.machine import Machine
 
     run, device = _open_run(spec), torch.device(spec["device"])
-    train(run, device=device, num_workers=spec["workers"], on_event=lambda event: print(event, file=sys.stderr))
+    train(run, Machine(device, spec["workers"]), on_event=lambda event: print(event, file=sys.stderr))
     if not run.metrics_path.is_file():
         validate(run, device=device, num_workers=1)
 

@@ -14,6 +14,7 @@ import torch
 from autoseg.cli import train
 from autoseg.launch import time_budget
 from autoseg.plan.time_budget import Costs
+from autoseg.train.machine import Machine
 
 NAME = "tiny_1m30s"
 
@@ -91,7 +92,7 @@ def test_it_is_measured_and_nothing_else_is_left(planned: Path) -> None:
     from autoseg.data.workspace import open_workspace
 
     place = open_workspace(planned)
-    machine = time_budget.Machine(torch.device("cpu"), 1)
+    machine = Machine(torch.device("cpu"), 1)
     found, began = find_dataset("Phantom", place), time.monotonic()
     plan, known = time_budget.fit_to_time(place, found, "tiny", 0, 3600, machine, started=began)
     assert not known and plan.name == "tiny_1h" and plan.training.epochs > 12

@@ -32,6 +32,7 @@ from autoseg.predict.predictor import predict_case, predict_cases
 from autoseg.predict.sliding_window import predict_logits
 from autoseg.preprocess.case import preprocess_case
 from autoseg.preprocess.restore import restore_segmentation
+from autoseg.train.machine import Machine
 from autoseg.train.state import SCHEMA, build_network, load_network, training_digest
 
 CPU = torch.device("cpu")
@@ -154,7 +155,7 @@ def test_changed_images_are_segmented_again(cascade: Workspace, dataset: Dataset
 
 def test_a_first_stage_that_was_trained_again_is_noticed(cascade: Workspace, dataset: Dataset) -> None:
     run = open_fold(cascade, dataset, SECOND, 0)
-    train(run, device=CPU, num_workers=1, on_event=lambda event: None)
+    train(run, Machine(CPU, 1), on_event=lambda event: None)
     validate(run, device=CPU, num_workers=1)
     pretend(cascade, FIRST, 1, seed=77)
     message = refused(cascade, dataset, TrainingError)
@@ -267,7 +268,7 @@ def test_a_recipe_brings_its_first_stage_along_unless_there_is_one(
 def done(cascade: Workspace, dataset: Dataset) -> FoldRun:
     """The second stage's fold 0, trained for a few steps and validated."""
     run = open_fold(cascade, dataset, SECOND, 0)
-    train(run, device=CPU, num_workers=1, on_event=lambda event: None)
+    train(run, Machine(CPU, 1), on_event=lambda event: None)
     validate(run, device=CPU, num_workers=1)
     return run
 
@@ -319,7 +320,7 @@ def test_the_best_pair_is_scored_on_what_unseen_folds_found(
     cascade: Workspace, dataset: Dataset, done: FoldRun
 ) -> None:
     other = open_fold(cascade, dataset, "tiny", 0)
-    train(other, device=CPU, num_workers=1, on_event=lambda event: None)
+    train(other, Machine(CPU, 1), on_event=lambda event: None)
     validate(other, device=CPU, num_workers=1)
     best = choose_best(open_contest(cascade, dataset), device=CPU)
     assert {candidate.plans for candidate in best.pairs} == {(SECOND, "tiny")}

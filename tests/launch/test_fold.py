@@ -30,6 +30,7 @@ from autoseg.plan.plan import Plan, read_plan
 from autoseg.predict.model import Member, Model
 from autoseg.predict.predictor import predict_cases
 from autoseg.preprocess.store import preprocessing_digest
+from autoseg.train.machine import Machine
 from autoseg.train.state import training_digest
 
 CPU = torch.device("cpu")
@@ -41,10 +42,10 @@ def _train(run: FoldRun, *, epochs: int | None = None) -> None:
             raise KeyboardInterrupt
 
     if epochs is None:
-        train(run, device=CPU, num_workers=1, on_event=stop)
+        train(run, Machine(CPU, 1), on_event=stop)
     else:
         with pytest.raises(KeyboardInterrupt):
-            train(run, device=CPU, num_workers=1, on_event=stop)
+            train(run, Machine(CPU, 1), on_event=stop)
 
 
 def _rewrite(path: Path, **changes: Any) -> None:

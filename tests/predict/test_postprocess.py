@@ -45,6 +45,14 @@ def test_components_are_removed(action, volume, before, after) -> None:
     np.testing.assert_array_equal(given, line(*before))  # not changed itself
 
 
+@pytest.mark.parametrize(("spacing", "kept"), [((5.0, 10.0, 10.0), 3), ((20.0, 10.0, 10.0), 1)])
+def test_small_is_a_volume_and_not_a_number_of_voxels(spacing: tuple[float, ...], kept: int) -> None:
+    """Of lines of 1, 2 and 3 voxels those of 1.5 ml and more stay: 3 voxels of half a millilitre, one of two."""
+    found = postprocess(line(1, 0, 1, 1, 0, 1, 1, 1), (step("liver", "remove_small", 1.5),), LABELS, spacing)
+    lengths = {1: line(1, 0, 1, 1, 0, 1, 1, 1), 3: line(0, 0, 0, 0, 0, 1, 1, 1)}
+    np.testing.assert_array_equal(found, lengths[kept])
+
+
 def test_holes_are_filled_with_the_region_but_other_labels_in_them_stay() -> None:
     values = np.ones((5, 5, 5), dtype=np.uint8)
     values[2, 2, 1:3] = 0, 2

@@ -20,6 +20,7 @@ from autoseg.preprocess.case import CaseProperties, PreprocessedCase
 from autoseg.preprocess.store import CaseStore
 from autoseg.train.log import Beginning, EpochReport
 from autoseg.train.loop import train_fold
+from autoseg.train.machine import Machine
 from autoseg.train.record import make_run_record
 
 SIZE = 32
@@ -156,8 +157,9 @@ def train(store: CaseStore, fold: Fold, run_folder: Path) -> Train:
     """Trains a plan on the CPU with one worker and returns the run's folder; keywords replace what is given."""
 
     def train(plan: Plan, **changes: Any) -> Path:
-        arguments: dict[str, Any] = {"store": store, "fold": fold, "run_folder": run_folder, "num_workers": 1}
-        arguments |= {"device": torch.device("cpu")} | changes
+        machine = Machine(torch.device("cpu"), changes.pop("num_workers", 1))
+        arguments: dict[str, Any] = {"store": store, "fold": fold, "run_folder": run_folder, "machine": machine}
+        arguments |= changes
         train_fold(plan, **arguments)
         return Path(arguments["run_folder"])
 

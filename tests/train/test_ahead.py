@@ -16,6 +16,7 @@ from autoseg.train import ahead
 from autoseg.train.ahead import find_place, kept_buffers, previous_place, stay_ahead, time_iterations
 from autoseg.train.loader import Batch, BatchRequest, CaseCache, Sampling, open_pool, stream_batches
 from autoseg.train.loop import train_fold
+from autoseg.train.machine import Machine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -121,10 +122,8 @@ def test_a_training_is_the_same_wherever_it_augments(
     for place in ("device", "cpu"):
         folder = tmp_path / place
         events: list[Any] = []
-        train_fold(
-            make_plan(epochs=1), store, fold, folder, device=CPU, num_workers=2, augment_device=place,  # type: ignore[arg-type]
-            on_event=events.append,
-        )  # fmt: skip
+        machine = Machine(CPU, 2, augment_device=place)  # type: ignore[arg-type]
+        train_fold(make_plan(epochs=1), store, fold, folder, machine, on_event=events.append)
         assert previous_place(folder) == place
         assert f"augmenting on the {place}, as asked for" in (folder / "logs" / "train.log").read_text()
         losses.append(events[-1].train_loss)
@@ -142,7 +141,7 @@ def test_measuring_changes_nothing(
 
     def losses(name: str) -> Iterator[float]:
         events: list[Any] = []
-        train_fold(make_plan(epochs=2), store, fold, tmp_path / name, device=CPU, num_workers=1, on_event=events.append)
+        train_fold(make_plan(epochs=2), store, fold, tmp_path / name, Machine(CPU, 1), on_event=events.append)
         return [event.train_loss for event in events if hasattr(event, "train_loss")]  # type: ignore[return-value]
 
     expected = losses("plain")

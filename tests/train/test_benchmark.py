@@ -15,6 +15,7 @@ from autoseg.preprocess.store import CaseStore
 from autoseg.train import benchmark
 from autoseg.train.benchmark import Speed, measure_attainable_rate, measure_speed, open_blocks
 from autoseg.train.laps import PARTS
+from autoseg.train.machine import Machine
 
 CPU = torch.device("cpu")
 MakePlan = Callable[..., Plan]
@@ -27,7 +28,8 @@ def _only_the_fewest_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _measure(plan: Plan, store: CaseStore, fold: Fold, **options: Any) -> Speed:
-    return measure_speed(plan, store, fold, device=CPU, num_workers=1, **options)
+    on_round = options.pop("on_round", lambda number: None)
+    return measure_speed(plan, store, fold, Machine(CPU, 1, **options), on_round=on_round)
 
 
 def test_the_parts_make_up_the_iteration(make_plan: MakePlan, store: CaseStore, fold: Fold) -> None:
@@ -63,7 +65,7 @@ def test_it_can_be_written_and_read(make_plan: MakePlan, store: CaseStore, fold:
 
 
 def test_the_loop_goes_on_through_new_batches(make_plan: MakePlan, store: CaseStore, fold: Fold) -> None:
-    with open_blocks(make_plan(), store, fold, device=CPU, num_workers=1, length=2, count=1) as blocks:
+    with open_blocks(make_plan(), store, fold, Machine(CPU, 1), length=2, count=1) as blocks:
         before = [weights.clone() for weights in blocks.state.network.parameters()]
         blocks.run_loop()
         after = list(blocks.state.network.parameters())
@@ -93,8 +95,8 @@ def test_too_little_memory_is_told_in_one_line(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("place", ["device", "cpu"])
 def test_on_a_gpu_other_streams_are_told_apart(make_plan: MakePlan, store: CaseStore, fold: Fold, place: Any) -> None:
-    cuda = torch.device("cuda")
-    speed = measure_speed(make_plan(), store, fold, device=cuda, num_workers=2, augment_device=place, compiled="off")
+    machine = Machine(torch.device("cuda"), 2, augment_device=place, compiled="off")
+    speed = measure_speed(make_plan(), store, fold, machine)
     assert speed.meanwhile["transfer"] > 0
     assert speed.parts["forward"] > 0 and speed.parts["backward"] > 0
     assert speed.peak_memory_gb and speed.peak_memory_gb > 0

@@ -20,6 +20,7 @@ from autoseg.errors import TrainingError
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.store import CaseStore
 from autoseg.train.loop import train_fold
+from autoseg.train.machine import Machine
 from autoseg.train.processes import Processes, _explain_loss, place_process
 
 MakePlan = Callable[..., Plan]
@@ -90,7 +91,7 @@ def alone(store: CaseStore, fold: Fold) -> Callable[[Plan, Path], None]:
     """Trains a plan with one process."""
 
     def alone(plan: Plan, run_folder: Path) -> None:
-        train_fold(plan, store, fold, run_folder, device=torch.device("cpu"), num_workers=1)
+        train_fold(plan, store, fold, run_folder, Machine(torch.device("cpu"), 1))
 
     return alone
 

@@ -13,9 +13,11 @@ from autoseg.data.splits import Fold
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.store import CaseStore
 from autoseg.train import rehearsal
+from autoseg.train.machine import Machine
 from autoseg.train.processes import ALONE
 from autoseg.train.rehearsal import ITERATIONS, MOST_EPOCHS, rehearse, shorten_epochs
 
+MACHINE = Machine(torch.device("cpu"), 1)
 MakePlan = Callable[..., Plan]
 
 
@@ -48,9 +50,8 @@ def test_it_lasts_as_long_as_it_may(
     epochs: int,
 ) -> None:
     costs = rehearse(
-        make_plan(iterations_per_epoch=1, validation_iterations=1), store, fold, tmp_path,
-        seconds=seconds, device=torch.device("cpu"), num_workers=1,
-    )  # fmt: skip
+        make_plan(iterations_per_epoch=1, validation_iterations=1), store, fold, tmp_path, MACHINE, seconds=seconds
+    )
     assert len(read_metrics(tmp_path)) == epochs
     assert costs.epoch > 0 and costs.setup >= 0
     assert (tmp_path / "checkpoints" / "last.pt").is_file()
@@ -71,4 +72,4 @@ def test_a_signal_says_that_nothing_was_trained(
 
     monkeypatch.setattr(rehearsal._Clock, "note", struck)
     with pytest.raises(KeyboardInterrupt, match="interrupted while measuring; nothing was trained"):
-        rehearse(make_plan(), store, fold, tmp_path, seconds=0.0, device=torch.device("cpu"), num_workers=1)
+        rehearse(make_plan(), store, fold, tmp_path, MACHINE, seconds=0.0)

@@ -21,6 +21,7 @@ from autoseg.preprocess.store import CaseStore
 from autoseg.train.initial import InitialRun
 from autoseg.train.log import Event, IterationReport
 from autoseg.train.loop import train_fold
+from autoseg.train.machine import Machine
 from autoseg.train.processes import open_processes
 
 TAKEN = 3
@@ -42,10 +43,7 @@ def main() -> int:
                 CaseStore(Path(order["store"]), labels),
                 Fold(**{side: tuple(names) for side, names in order["fold"].items()}),
                 run_folder,
-                device=device,
-                num_workers=1,
-                compiled="off",
-                processes=processes,
+                Machine(device, 1, compiled="off", processes=processes),
                 on_event=_strike(order.get("strike"), int(rank)),
                 initial=_open_initial(order.get("initial")),
             )
