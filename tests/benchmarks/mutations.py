@@ -84,6 +84,20 @@ MUTATIONS = (
     ("compare/resampling", "(6 * spread**1.5)", "(-6 * spread**1.5)", "compare"),
     ("compare/resampling", "else (hits + 1) / (drawn + 1)", "else hits / drawn", "compare"),
     ("compare/critical_difference", "(6 * num_datasets)", "(12 * num_datasets)", "compare"),
+    ("train/state", "EMA_WEIGHT = 0.9\n", "EMA_WEIGHT = 0.5\n", "train"),
+    ("train/state", "len(history) >= plan.training.epochs", "len(history) > plan.training.epochs", "train"),
+    ("train/state", 'make_seed(seed, "dropout", epoch, 0, rank)', 'make_seed(seed, "dropout", 0, 0, rank)', "train"),
+    ("train/step", "/ section.gradient_accumulation\n", "\n", "train"),
+    ("train/step", "part * setup.processes.count", "part", "train"),
+    ("train/step", "min(decay, (1 + iteration) / (10 + iteration))", "decay", "train"),
+    ("train/initial", "for network in (state.network, state.averaged):", "for network in (state.network,):", "train"),
+    ("plan/time_budget", "MARGIN = 0.05", "MARGIN = 0.0", "plan"),
+    ("launch/initial", "if name not in scored]", "if False]", "launch"),
+    ("launch/order", "needs.get(key.plan, Needs())", "Needs()", "launch"),
+    ("launch/order", "RunKey(own.initial_weights or \"\", key.fold)", "RunKey(own.initial_weights or \"\", 0)", "launch"),
+    ("launch/select", "key=lambda c: c.dice if c.postprocessed_dice is None else c.postprocessed_dice",
+     "key=lambda c: c.dice", "launch"),
+    ("tune/outcome", "if (one.dice or 0.0) > best:", "if (one.dice or 0.0) >= 0:", "tune"),
 )  # fmt: skip
 
 
