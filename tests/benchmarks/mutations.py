@@ -94,7 +94,7 @@ MUTATIONS = (
     ("plan/time_budget", "MARGIN = 0.05", "MARGIN = 0.0", "plan"),
     ("launch/initial", "if name not in scored]", "if False]", "launch"),
     ("launch/order", "needs.get(key.plan, Needs())", "Needs()", "launch"),
-    ("launch/order", "RunKey(own.initial_weights or \"\", key.fold)", "RunKey(own.initial_weights or \"\", 0)", "launch"),
+    ("launch/order", "own.initial_weights or \"\", key.fold", "own.initial_weights or \"\", 0", "launch"),
     ("launch/select", "key=lambda c: c.dice if c.postprocessed_dice is None else c.postprocessed_dice",
      "key=lambda c: c.dice", "launch"),
     ("tune/outcome", "if (one.dice or 0.0) > best:", "if (one.dice or 0.0) >= 0:", "tune"),
