@@ -15,7 +15,7 @@ import pytest
 from autoseg.cli import run
 
 LOSSES = ("unet", "unet_dice", "unet_focal", "unet_tversky", "unet_generalized_dice")
-EPOCHS = 4
+EPOCHS = 8
 TINY = (
     "training.patch_size=[16,16,16]",
     'network.config={"strides":[[1,1,1],[2,2,2]],"kernel_sizes":[[3,3,3],[3,3,3]],"features_per_stage":[4,8],'
