@@ -92,7 +92,7 @@ MUTATIONS = (
     ("train/step", "min(decay, (1 + iteration) / (10 + iteration))", "decay", "train"),
     ("train/initial", "for network in (state.network, state.averaged):", "for network in (state.network,):", "train"),
     ("plan/time_budget", "MARGIN = 0.05", "MARGIN = 0.0", "plan"),
-    ("launch/initial", "if name not in scored]", "if False]", "launch"),
+    ("launch/initial", "if name not in scored]", "if False]", "cli/test_extend.py"),
     ("launch/order", "needs.get(key.plan, Needs())", "Needs()", "launch"),
     ("launch/order", "own.initial_weights or \"\", key.fold", "own.initial_weights or \"\", 0", "launch"),
     ("launch/select", "key=lambda c: c.dice if c.postprocessed_dice is None else c.postprocessed_dice",
@@ -140,7 +140,7 @@ def write_table(rows: list[dict[str, str]], target: Path) -> None:
         "# Would the tests notice?",
         "",
         f"Made by `tests/benchmarks/mutations.py`: {caught} of {len(rows)} faults, put into the package one at a time, "
-        "fail a test of the folder named like the package's.",
+        "fail a test of the folder named like the package's, or of the command that it is for.",
         "",
         "| module | what stood there | what took its place | noticed by |",
         "|---|---|---|---|",
