@@ -18,6 +18,7 @@ from autoseg.data.workspace import Workspace, open_workspace
 from autoseg.documents import read_document
 from autoseg.errors import DatasetError, PlanError, TrainingError, VolumeError, WorkspaceError
 from autoseg.evaluate.metrics import dice
+from autoseg.launch import select
 from autoseg.launch.inference import (
     PredictionRecord,
     chosen_plans,
@@ -27,7 +28,7 @@ from autoseg.launch.inference import (
     open_model,
 )
 from autoseg.launch.learn import learn_postprocessing
-from autoseg.launch.select import Best, choose_best, open_contest
+from autoseg.launch.select import Best, Candidate, Contest, choose_best, open_contest
 from autoseg.predict.postprocess import Postprocessing, postprocess
 from autoseg.predict.predictor import predict_cases
 
@@ -241,6 +242,21 @@ def test_the_best_plan_and_pair_are_found_and_written_down(own: Workspace) -> No
     assert chosen_plans(own, "Phantom", None) == ["good"] and chosen_plans(own, "Phantom", ["poor"]) == ["poor"]
     assert open_model(own, "Phantom", ["good"], [], CPU)[0].postprocessing == learnt
     assert open_model(own, "Phantom", ["good"], [], CPU, with_postprocessing=False)[0].postprocessing is None
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(0.05, ("good",)), (0.3, ("good", "poor"))])
+def test_what_counts_is_the_dice_after_postprocessing(
+    own: Workspace, monkeypatch: pytest.MonkeyPatch, gain: float, chosen: tuple[str, ...]
+) -> None:
+    contest = open_contest(own, find_dataset("Phantom", own))
+    pair = Candidate(plans=("good", "poor"), weights=(0.5, 0.5), dice=select._single(contest, "good").dice - 0.2)
+
+    def learn(contest: Contest, candidate: Candidate, num_workers: int) -> Candidate:
+        return candidate.model_copy(update={"postprocessed_dice": candidate.dice + gain} if candidate is pair else {})
+
+    monkeypatch.setattr(select, "_pairs", lambda *_: [pair])
+    monkeypatch.setattr(select, "_learn", learn)
+    assert choose_best(contest, device=CPU).chosen.plans == chosen
 
 
 def test_a_pairs_segmentation_is_that_of_both_plans_together(own: Workspace, tmp_path: Path) -> None:
