@@ -32,7 +32,7 @@ def describe_speed(speed: "Speed") -> str:
         f"{speed.operations / each / 1e12:.3g} TFLOP/s, {100 * speed.share_of_peak:.0f} % of the "
         f"{speed.attainable_rate / 1e12:.3g} that a matrix product reaches here in {speed.precision}\n"
         f"the network's step alone takes {_time(speed.bare_seconds)}; loop, data and augmentation add "
-        f"{100 * speed.overhead:.1f} %"
+        f"{_added(speed.overhead)}"
     )
 
 
@@ -54,6 +54,11 @@ def speed_table(speed: "Speed") -> Any:
 
 def _augmented(speed: "Speed") -> str:
     return "on the device" if speed.augmented_on == "device" else "by the workers"
+
+
+def _added(overhead: float) -> str:
+    percent = f"{100 * overhead:.1f} %"
+    return percent if overhead > 0 else f"nothing that can be told from noise ({percent})"
 
 
 def _time(seconds: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from autoseg.errors import PlanError
 from autoseg.plan.plan import Plan
 from autoseg.plan.variant import vary, with_estimate
+from autoseg.plurals import count
 
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 MARGIN = 0.05
@@ -68,8 +69,8 @@ def format_time(seconds: int) -> str:
     """Return a time as ``parse_time`` reads it, in the largest units: ``1d12h``."""
     parts = []
     for unit, size in UNITS.items():
-        count, seconds = divmod(seconds, size)
-        parts.append(f"{count}{unit}" if count else "")
+        number, seconds = divmod(seconds, size)
+        parts.append(f"{number}{unit}" if number else "")
     return "".join(parts)
 
 
@@ -120,8 +121,8 @@ def tell_budget(fitted: Fitted, budget: int, where: str, num_cases: int) -> Plan
     costs, epochs = fitted.costs, fitted.plan.training.epochs
     sentence = (
         f"Fitted to a time budget of {format_time(budget)}: {where} an epoch takes {costs.epoch:.3g} s (measured after "
-        f"a warm-up), starting {costs.setup:.3g} s, predicting and scoring the {num_cases} validation cases about "
-        f"{costs.validation:.3g} s; {epochs} epochs fill it but for {MARGIN:.0%}."
+        f"a warm-up), starting {costs.setup:.3g} s, predicting and scoring {count(num_cases, 'validation case')} about "
+        f"{costs.validation:.3g} s; {count(epochs, 'epoch fills', 'epochs fill')} it but for {MARGIN:.0%}."
     )
     return fitted.plan.model_copy(update={"rationale": {**fitted.plan.rationale, "training.epochs": sentence}})
 

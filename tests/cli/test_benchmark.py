@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from autoseg.cli import plan, train
+from autoseg.cli._speed import describe_speed
 from autoseg.documents import parse_document
 from autoseg.train import benchmark
 from autoseg.train.benchmark import Speed
@@ -28,6 +29,16 @@ def test_it_prints_the_parts_and_writes_nothing(planned: Path, capsys: pytest.Ca
     for words in ("waiting for data", "augmentation", "forward", "backward", "optimiser", "patches/s", "% of the"):
         assert words in text
     assert _files(planned) == before
+
+
+@pytest.mark.parametrize(("bare", "words"), [(1.6, "add 25.0 %"), (2.5, "add nothing that can be told from noise (-2")])
+def test_what_the_loop_adds_is_never_a_gain(bare: float, words: str) -> None:
+    speed = Speed(
+        plan="p", device="d", precision="fp32", threads=1, workers=1, augmented_on="cpu", network="not compiled",
+        patch_size=(8, 8, 8), patches=2, iterations=8, iteration_seconds=2.0, bare_seconds=bare, parts={}, meanwhile={},
+        operations=10, attainable_rate=1.0, peak_memory_gb=None,
+    )  # fmt: skip
+    assert words in describe_speed(speed)
 
 
 def test_json_is_the_document(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:

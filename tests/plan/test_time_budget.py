@@ -1,7 +1,7 @@
 """Times as people write them, and the number of epochs that fits, with the recipe of that length."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -99,4 +99,8 @@ def test_the_story_is_in_the_rationale(plan: Plan) -> None:
     fitted = fit_plan(plan, 21600, lambda: 30.0, Machine().measure)
     story = tell_budget(fitted, 21600, "on a machine", 52).rationale["training.epochs"]
     assert story.startswith("Fitted to a time budget of 6h: on a machine an epoch takes 60 s")
-    assert f"{fitted.plan.training.epochs} epochs" in story and "52 validation cases about 100 s" in story
+    assert f"{fitted.plan.training.epochs} epochs fill it" in story and "52 validation cases about 100 s" in story
+    training = fitted.plan.training.model_copy(update={"epochs": 1})
+    brief = replace(fitted, plan=fitted.plan.model_copy(update={"training": training}))
+    story = tell_budget(brief, 90, "on a machine", 1).rationale["training.epochs"]
+    assert "1 validation case about" in story and "1 epoch fills it" in story
