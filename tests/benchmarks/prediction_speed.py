@@ -295,7 +295,7 @@ def _page(rows: dict[str, Any]) -> str:
     lines = [
         f"# Prediction beside nnU-Net: {rows['title']}\n",
         f"Made by `tests/benchmarks/prediction_speed.py`: {count}, from array to array, the same weights, tiles and "
-        f"mirroring, one thread on a CPU that was busy otherwise. Weights: {rows['weights']}.\n",
+        f"mirroring, one thread. Weights: {rows['weights']}.\n",
         "| | seconds | CPU seconds | of these in the network | nnU-Net's CPU seconds over these | peak memory "
         "| same voxels |",
         "|---|---|---|---|---|---|---|",
