@@ -35,57 +35,64 @@ if TYPE_CHECKING:
 NOT_BETTER = 1
 PORT = 8000
 
+DatasetOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "-d", "--dataset", help="Dataset. Default: every dataset with results.", autocompletion=complete_dataset
+    ),
+]
+PlanOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "-a",
+        "--plan",
+        help="Plan to compare; repeat. Default: all that have results.",
+        autocompletion=complete_plan,
+    ),
+]
+BaselineOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--baseline", help="Plan that the others are compared with. Default: unet.", autocompletion=complete_plan
+    ),
+]
+ByOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--by", help="Group plans that differ in this: loss, optimizer, schedule, architecture, downsample."),
+]
+AddOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--add", help="NAME=FOLDER: nnU-Net's results, metrics.json, or segmentations; repeat."),
+]
+CasesOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--cases", help="Long table (the columns of cases.csv) to compare instead of results/."),
+]
+BetterThanOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--fail-unless-better-than",
+        help="End with status 1 unless a plan is better than this one.",
+        autocompletion=complete_plan,
+    ),
+]
+BestOption = Annotated[
+    bool, typer.Option("--best", help="Choose the best plan or pair for autoseg_predict; learn its postprocessing.")
+]
+
 
 def compare(
-    dataset: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "-d", "--dataset", help="Dataset. Default: every dataset with results.", autocompletion=complete_dataset
-        ),
-    ] = None,
-    plan: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "-a",
-            "--plan",
-            help="Plan to compare; repeat. Default: all that have results.",
-            autocompletion=complete_plan,
-        ),
-    ] = None,
-    baseline: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--baseline", help="Plan that the others are compared with. Default: unet.", autocompletion=complete_plan
-        ),
-    ] = None,
-    by: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "--by", help="Group plans that differ in this: loss, optimizer, schedule, architecture, downsample."
-        ),
-    ] = None,
-    add: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--add", help="NAME=FOLDER: nnU-Net's results, metrics.json, or segmentations; repeat."),
-    ] = None,
-    cases: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--cases", help="Long table (the columns of cases.csv) to compare instead of results/."),
-    ] = None,
-    better_than: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--fail-unless-better-than",
-            help="End with status 1 unless a plan is better than this one.",
-            autocompletion=complete_plan,
-        ),
-    ] = None,
+    dataset: DatasetOption = None,
+    plan: PlanOption = None,
+    baseline: BaselineOption = None,
+    by: ByOption = None,
+    add: AddOption = None,
+    cases: CasesOption = None,
+    better_than: BetterThanOption = None,
     images: Annotated[bool, typer.Option(help="Show slices of the worst, median and best cases.")] = True,
     serve: Annotated[bool, typer.Option("--serve", help="Then serve reports and TensorBoard on 127.0.0.1.")] = False,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of --serve.")] = PORT,
-    best: Annotated[
-        bool, typer.Option("--best", help="Choose the best plan or pair for autoseg_predict; learn its postprocessing.")
-    ] = False,
+    best: BestOption = False,
     device: DeviceOption = "auto",
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,

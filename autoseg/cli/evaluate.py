@@ -16,34 +16,39 @@ if TYPE_CHECKING:
     from autoseg.cli._answers import EvaluateAnswer
     from autoseg.evaluate.evaluate import Metrics
 
+DatasetOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "-d",
+        "--dataset",
+        help="Dataset whose label names and regions count. Default: each value found.",
+        autocompletion=complete_dataset,
+    ),
+]
+OutputOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("-o", "--output", help="Document to write. Default: metrics.json in the prediction folder."),
+]
+LesionsOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--lesions",
+        help="Region whose components count one by one; repeat for several. Default: what -d marks as lesions.",
+    ),
+]
+OnlySegmentedOption = Annotated[
+    bool, typer.Option("--only-segmented", help="Leave out cases that the prediction folder lacks.")
+]
+
 
 def evaluate(
     reference: Annotated[Path, typer.Option("-r", "--reference", help="Folder of reference labels.")],
     prediction: Annotated[Path, typer.Option("-p", "--prediction", help="Folder of segmentations, named alike.")],
-    dataset: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "-d",
-            "--dataset",
-            help="Dataset whose label names and regions count. Default: each value found.",
-            autocompletion=complete_dataset,
-        ),
-    ] = None,
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("-o", "--output", help="Document to write. Default: metrics.json in the prediction folder."),
-    ] = None,
+    dataset: DatasetOption = None,
+    output: OutputOption = None,
     tolerance: Annotated[float, typer.Option("--tolerance", min=0, help="Tolerance of the surface Dice, in mm.")] = 2.0,
-    lesions: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "--lesions",
-            help="Region whose components count one by one; repeat for several. Default: what -d marks as lesions.",
-        ),
-    ] = None,
-    only_segmented: Annotated[
-        bool, typer.Option("--only-segmented", help="Leave out cases that the prediction folder lacks.")
-    ] = False,
+    lesions: LesionsOption = None,
+    only_segmented: OnlySegmentedOption = False,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:

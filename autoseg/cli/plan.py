@@ -75,45 +75,51 @@ PartOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--part", help="K/N: only measure every N-th case from the K-th on; then run without it."),
 ]
+ArchitectureOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "-a",
+        "--architecture",
+        help="What to plan: an architecture, NAME_2d, _lowres or _cascade, or all; repeat. Default: four in 3-D.",
+        autocompletion=complete_recipe,
+    ),
+]
+MemoryOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--memory", help="Memory of the training device in GB, or auto: this machine's GPU. Default: 8."),
+]
+BaseOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--from", help="Existing plan to make a variant of.", autocompletion=complete_plan),
+]
+AssignmentsOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", help="KEY=VALUE of the plan, e.g. training.epochs=20; repeat. Needs --name."),
+]
+PreviewOption = Annotated[
+    bool, typer.Option("--preview", help="Draw cases before and after preprocessing, and augmented patches.")
+]
+OnlyPreprocessOption = Annotated[
+    bool, typer.Option("--only-preprocess", help="Only preprocess, for plans made before; with --part a part.")
+]
 
 
 def plan(
     dataset: OptionalDatasetOption = None,
-    architecture: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "-a",
-            "--architecture",
-            help="What to plan: an architecture, NAME_2d, _lowres or _cascade, or all; repeat. Default: four in 3-D.",
-            autocompletion=complete_recipe,
-        ),
-    ] = None,
-    memory: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--memory", help="Memory of the training device in GB, or auto: this machine's GPU. Default: 8."),
-    ] = None,
-    base: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--from", help="Existing plan to make a variant of.", autocompletion=complete_plan),
-    ] = None,
+    architecture: ArchitectureOption = None,
+    memory: MemoryOption = None,
+    base: BaseOption = None,
     extended: ExtendOption = None,
-    assignments: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", help="KEY=VALUE of the plan, e.g. training.epochs=20; repeat. Needs --name."),
-    ] = None,
+    assignments: AssignmentsOption = None,
     name: Annotated[Optional[str], typer.Option("--name", help="Name of the new plan.")] = None,  # noqa: UP045
     downsample: DownsampleOption = 1.0,
     no_preprocess: Annotated[bool, typer.Option("--no-preprocess", help="Stop after writing the plans.")] = False,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Draw cases before and after preprocessing, and augmented patches.")
-    ] = False,
+    preview: PreviewOption = False,
     force: Annotated[bool, typer.Option("--force", help="Measure and preprocess again what is finished.")] = False,
     explain: ExplainOption = None,
     diff: DiffOption = None,
     part: PartOption = None,
-    only_preprocess: Annotated[
-        bool, typer.Option("--only-preprocess", help="Only preprocess, for plans made before; with --part a part.")
-    ] = False,
+    only_preprocess: OnlyPreprocessOption = False,
     launcher: LauncherOption = Launcher.local,
     parts: Annotated[int, typer.Option("--parts", min=1, help="Slurm: jobs of each array, a case each or more.")] = 8,
     partition: PartitionOption = None,

@@ -25,36 +25,41 @@ from autoseg.plurals import count
 if TYPE_CHECKING:
     from autoseg.cli._answers import PredictAnswer
 
+ImagesOption = Annotated[
+    Path,
+    typer.Option("-i", "--input", help="Folder of images (CASE_0000.nii.gz ..., or DICOM folders), or one image."),
+]
+PlanOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "-a",
+        "--plan",
+        help="Plan; repeat to average. Default: what autoseg_compare --best chose.",
+        autocompletion=complete_plan,
+    ),
+]
+FoldOption = Annotated[
+    Optional[list[int]],  # noqa: UP045
+    typer.Option("-f", "--fold", help="Fold whose network to use; repeat to average. Default: all trained folds."),
+]
+SaveProbabilitiesOption = Annotated[
+    bool, typer.Option("--save-probabilities", help="Write CASE_probabilities.b2nd too.")
+]
+OverlayOption = Annotated[bool, typer.Option("--overlay", help="Draw outlines: CASE.png and an animated CASE.gif.")]
+NoPostprocessingOption = Annotated[
+    bool, typer.Option("--no-postprocessing", help="Leave out what autoseg_compare --best learnt.")
+]
+
 
 def predict(
     dataset: DatasetOption,
-    images: Annotated[
-        Path,
-        typer.Option("-i", "--input", help="Folder of images (CASE_0000.nii.gz ..., or DICOM folders), or one image."),
-    ],
+    images: ImagesOption,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the segmentations; made if missing.")],
-    plan: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "-a",
-            "--plan",
-            help="Plan; repeat to average. Default: what autoseg_compare --best chose.",
-            autocompletion=complete_plan,
-        ),
-    ] = None,
-    fold: Annotated[
-        Optional[list[int]],  # noqa: UP045
-        typer.Option("-f", "--fold", help="Fold whose network to use; repeat to average. Default: all trained folds."),
-    ] = None,
-    save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Write CASE_probabilities.b2nd too.")
-    ] = False,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Draw outlines: CASE.png and an animated CASE.gif.")
-    ] = False,
-    no_postprocessing: Annotated[
-        bool, typer.Option("--no-postprocessing", help="Leave out what autoseg_compare --best learnt.")
-    ] = False,
+    plan: PlanOption = None,
+    fold: FoldOption = None,
+    save_probabilities: SaveProbabilitiesOption = False,
+    overlay: OverlayOption = False,
+    no_postprocessing: NoPostprocessingOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace segmentations that are there.")] = False,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = None,

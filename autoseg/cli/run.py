@@ -43,57 +43,70 @@ if TYPE_CHECKING:
 
 RUNS_FAILED = 1
 
+PlanOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "-a",
+        "--plan",
+        help="Plan or architecture, or row of --table; repeat. Default: all, or four.",
+        autocompletion=complete_plan_or_recipe,
+    ),
+]
+FoldOption = Annotated[
+    Optional[list[int]],  # noqa: UP045
+    typer.Option("-f", "--fold", min=0, help="Fold, from 0; repeat. Default: the table's, else all."),
+]
+TableOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--table",
+        help="Table of plans: a file, or models, losses, optimizers, schedules, downsampling.",
+        autocompletion=complete_table,
+    ),
+]
+SeedsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--seeds", min=1, help="Train each plan with so many seeds, as plans of their own. Default: 1."),
+]
+AssignmentsOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", help="KEY=VALUE of every plan, e.g. training.epochs=20; repeat. Needs --name."),
+]
+NameOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--name", help="Ending of the names of plans changed by --set: unet_NAME ..."),
+]
+MemoryOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--memory", help="Memory in GB, or auto, that missing plans are made for. Default: 8."),
+]
+StatusOption = Annotated[bool, typer.Option("--status", help="Only show which runs are where, and start nothing.")]
+DeviceOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--device", help="Device for one run at a time; repeat. Default: every GPU, else the CPU."),
+]
+RetriesOption = Annotated[
+    int, typer.Option("--retries", min=0, help="Times in a row that a run may die without a new epoch.")
+]
+PartsOption = Annotated[
+    int,
+    typer.Option("--parts", min=0, help="Slurm: prepare the dataset in arrays of so many jobs; 0: here, at once."),
+]
+
 
 def run(
     dataset: DatasetOption,
-    plan: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "-a",
-            "--plan",
-            help="Plan or architecture, or row of --table; repeat. Default: all, or four.",
-            autocompletion=complete_plan_or_recipe,
-        ),
-    ] = None,
-    fold: Annotated[
-        Optional[list[int]],  # noqa: UP045
-        typer.Option("-f", "--fold", min=0, help="Fold, from 0; repeat. Default: the table's, else all."),
-    ] = None,
-    table: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--table",
-            help="Table of plans: a file, or models, losses, optimizers, schedules, downsampling.",
-            autocompletion=complete_table,
-        ),
-    ] = None,
-    seeds: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--seeds", min=1, help="Train each plan with so many seeds, as plans of their own. Default: 1."),
-    ] = None,
-    assignments: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", help="KEY=VALUE of every plan, e.g. training.epochs=20; repeat. Needs --name."),
-    ] = None,
-    name: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--name", help="Ending of the names of plans changed by --set: unet_NAME ..."),
-    ] = None,
-    memory: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--memory", help="Memory in GB, or auto, that missing plans are made for. Default: 8."),
-    ] = None,
-    status: Annotated[
-        bool, typer.Option("--status", help="Only show which runs are where, and start nothing.")
-    ] = False,
+    plan: PlanOption = None,
+    fold: FoldOption = None,
+    table: TableOption = None,
+    seeds: SeedsOption = None,
+    assignments: AssignmentsOption = None,
+    name: NameOption = None,
+    memory: MemoryOption = None,
+    status: StatusOption = False,
     launcher: LauncherOption = Launcher.local,
-    device: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--device", help="Device for one run at a time; repeat. Default: every GPU, else the CPU."),
-    ] = None,
-    retries: Annotated[
-        int, typer.Option("--retries", min=0, help="Times in a row that a run may die without a new epoch.")
-    ] = 2,
+    device: DeviceOption = None,
+    retries: RetriesOption = 2,
     logger: LoggerOption = None,
     partition: PartitionOption = None,
     cpu_partition: CpuPartitionOption = None,
@@ -101,10 +114,7 @@ def run(
     cpus: CpusOption = 8,
     time: TimeOption = "1-00",
     array_parallelism: ParallelismOption = 256,
-    parts: Annotated[
-        int,
-        typer.Option("--parts", min=0, help="Slurm: prepare the dataset in arrays of so many jobs; 0: here, at once."),
-    ] = 0,
+    parts: PartsOption = 0,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
 ) -> None:

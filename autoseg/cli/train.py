@@ -74,25 +74,27 @@ TimeOption = Annotated[
         help="Train within a time, e.g. 30m, 6h, 1d12h: measures, and makes and trains the plan NAME_6h that fits.",
     ),
 ]
+FoldOption = Annotated[
+    Optional[int],  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
+    typer.Option("-f", "--fold", help="Fold of the cross-validation, from 0."),
+]
+BenchmarkOption = Annotated[
+    bool,
+    typer.Option("--benchmark", help="Only measure how fast it trains and where the time goes."),
+]
 
 
 def train(
     dataset: DatasetOption,
     plan: PlanOption,
-    fold: Annotated[
-        Optional[int],  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
-        typer.Option("-f", "--fold", help="Fold of the cross-validation, from 0."),
-    ] = None,
+    fold: FoldOption = None,
     device: DeviceOption = "auto",
     time_budget: TimeOption = None,
     augment_device: AugmentOption = AugmentChoice.auto,
     compiled: CompileOption = CompileChoice.auto,
     workers: WorkersOption = 0,
     workspace: WorkspaceOption = None,
-    benchmark: Annotated[
-        bool,
-        typer.Option("--benchmark", help="Only measure how fast it trains and where the time goes."),
-    ] = False,
+    benchmark: BenchmarkOption = False,
     logger: LoggerOption = None,
 ) -> None:
     """Train one fold of one plan, resuming by itself; then predict and score its validation cases.

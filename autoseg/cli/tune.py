@@ -50,49 +50,61 @@ class ScoreChoice(str, Enum):  # noqa: UP042
     auto, patches, cases = "auto", "patches", "cases"
 
 
+TrialsOption = Annotated[
+    int, typer.Option("--trials", min=0, help="Trials of the study in all, however they end; 0: only the report.")
+]
+SpaceOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--space", help="Space to search, JSON. Default: what usually matters for the architecture."),
+]
+SamplerOption = Annotated[
+    Sampler, typer.Option("--sampler", help="What is tried next; nsga2: two objectives, Dice and time.")
+]
+PrunerOption = Annotated[
+    Optional[Pruner],  # noqa: UP045
+    typer.Option("--pruner", help="What stops trials early. Default: median; with nsga2 none."),
+]
+EpochsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--epochs", min=1, help="Epochs of a trial. Default: the plan's, which the tuned plan keeps."),
+]
+ScoreOption = Annotated[
+    ScoreChoice,
+    typer.Option("--score", help="Judge by Dice of patches or cases. auto: cases if the space changes patches."),
+]
+StorageOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--storage", help="Optuna URL, or journal:FILE. Default: SQLite in the workspace."),
+]
+StudyOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--study", help="Name of the study. Default: the plan's and the fold's."),
+]
+NameOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--name", help="Name of the tuned plan. Default: PLAN_tuned."),
+]
+TakeOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--take", min=0, help="Make the tuned plan of this trial. Default: of the highest Dice."),
+]
+
+
 def tune(
     dataset: DatasetOption,
     plan: PlanOption,
-    trials: Annotated[
-        int, typer.Option("--trials", min=0, help="Trials of the study in all, however they end; 0: only the report.")
-    ] = 30,
+    trials: TrialsOption = 30,
     fold: Annotated[int, typer.Option("-f", "--fold", min=0, help="Fold whose validation cases judge, from 0.")] = 0,
-    space: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--space", help="Space to search, JSON. Default: what usually matters for the architecture."),
-    ] = None,
+    space: SpaceOption = None,
     print_space: Annotated[bool, typer.Option("--print-space", help="Print the space, to be edited, and end.")] = False,
-    sampler: Annotated[
-        Sampler, typer.Option("--sampler", help="What is tried next; nsga2: two objectives, Dice and time.")
-    ] = Sampler.tpe,
-    pruner: Annotated[
-        Optional[Pruner],  # noqa: UP045
-        typer.Option("--pruner", help="What stops trials early. Default: median; with nsga2 none."),
-    ] = None,
-    epochs: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--epochs", min=1, help="Epochs of a trial. Default: the plan's, which the tuned plan keeps."),
-    ] = None,
-    score: Annotated[
-        ScoreChoice,
-        typer.Option("--score", help="Judge by Dice of patches or cases. auto: cases if the space changes patches."),
-    ] = ScoreChoice.auto,
-    storage: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--storage", help="Optuna URL, or journal:FILE. Default: SQLite in the workspace."),
-    ] = None,
-    study: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--study", help="Name of the study. Default: the plan's and the fold's."),
-    ] = None,
-    name: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--name", help="Name of the tuned plan. Default: PLAN_tuned."),
-    ] = None,
-    take: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--take", min=0, help="Make the tuned plan of this trial. Default: of the highest Dice."),
-    ] = None,
+    sampler: SamplerOption = Sampler.tpe,
+    pruner: PrunerOption = None,
+    epochs: EpochsOption = None,
+    score: ScoreOption = ScoreChoice.auto,
+    storage: StorageOption = None,
+    study: StudyOption = None,
+    name: NameOption = None,
+    take: TakeOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler.")] = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = 0,
