@@ -58,8 +58,29 @@ def group_plans(documents: Mapping[str, Content], by: str, first: str | None = N
 
 
 def find_seeds(documents: Mapping[str, Content]) -> list[tuple[str, ...]]:
-    """Return the groups of plans that differ in the seed alone."""
-    return [tuple(plans) for plans in _equal_but_for(documents, (SEED,))]
+    """Return the groups of plans that differ in the seed alone, or build on plans that do."""
+    spelt_out = {plan: _with_sources(document, documents, (plan,)) for plan, document in documents.items()}
+    return [tuple(plans) for plans in _equal_but_for(spelt_out, (SEED,))]
+
+
+def _with_sources(document: Content, documents: Mapping[str, Content], above: tuple[str, ...]) -> Content:
+    """Return a plan in which the plans that it builds on stand in the place of their names, without their seeds."""
+
+    def stand_in(name: str | None) -> Any:
+        if name is None or name in above or not documents.get(name, {}).get("training"):
+            return name
+        source = _with_sources(documents[name], documents, (*above, name))
+        return {section: _without(source.get(section), section, (SEED,)) for section in SECTIONS}
+
+    training = document.get("training")
+    if not training:
+        return document
+    weights = stand_in(training.get("initial_weights"))
+    return {
+        **document,
+        "previous_stage": stand_in(document.get("previous_stage")),
+        "training": {**training, "initial_weights": weights},
+    }
 
 
 def _equal_but_for(documents: Mapping[str, Content], paths: Sequence[str]) -> list[list[str]]:

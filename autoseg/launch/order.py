@@ -5,7 +5,7 @@ and after the same fold of the plan whose weights it starts from.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from autoseg.data.workspace import Workspace
@@ -104,8 +104,8 @@ def sort_runs(keys: Sequence[RunKey], needs: Mapping[str, Needs]) -> dict[RunKey
 
 
 def seeded_source(source: str | None, seed: int, names: Container[str]) -> str | None:
-    """Return the plan whose weights a repetition with another seed starts from: that plan's own repetition, if there
-    is one in the table.
+    """Return the plan that a repetition with another seed builds on: that plan's own repetition, if there is one in the
+    table.
     """
     twin = f"{source}_seed{seed}"
     return twin if source is not None and seed and twin in names else source
@@ -114,7 +114,8 @@ def seeded_source(source: str | None, seed: int, names: Container[str]) -> str |
 def _foresee(entry: Entry, request: PlanRequest, base: Needs, names: Container[str]) -> Needs:
     """Return what a plan will need: what its row sets, else what the plan or the recipe needs that it is made from."""
     given = parse_assignments(request.assignments)
-    recipe = find_recipe(request.architectures[0]).previous_stage if request.architectures else base.first_stage
-    weights = seeded_source(base.initial_weights, entry.seed, names)
-    found = (given.get("previous_stage", recipe), given.get(INITIAL_WEIGHTS, weights))
+    if request.architectures:
+        base = replace(base, first_stage=find_recipe(request.architectures[0]).previous_stage)
+    first, weights = (seeded_source(one, entry.seed, names) for one in (base.first_stage, base.initial_weights))
+    found = (given.get("previous_stage", first), given.get(INITIAL_WEIGHTS, weights))
     return Needs(*(name if isinstance(name, str) else None for name in found))

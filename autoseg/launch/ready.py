@@ -109,16 +109,17 @@ def _make_one(entry: Entry, request: PlanRequest | None, fingerprint: Fingerprin
 def _with_assignments(entry: Entry, workspace: Workspace, dataset: str, names: Sequence[str]) -> PlanRequest | None:
     """Return the entry's request; a seed is counted from that of its base, which is made by then.
 
-    A repetition of a plan that starts from another's weights starts from the repetition of that, if the table has it.
+    A repetition of a plan that builds on another one builds on the repetition of that, if the table has it.
     """
     request = entry.request
     if request is None or not entry.seed:
         return request
     base = read_plan(workspace.plan(dataset, request.base or ""))
     assignments = [f"training.seed={base.training.seed + entry.seed}"]
-    source = seeded_source(base.training.initial_weights, entry.seed, names)
-    if source != base.training.initial_weights:
-        assignments.append(f"{INITIAL_WEIGHTS}={source}")
+    for key, source in (("previous_stage", base.previous_stage), (INITIAL_WEIGHTS, base.training.initial_weights)):
+        twin = seeded_source(source, entry.seed, names)
+        if twin != source:
+            assignments.append(f"{key}={twin}")
     return PlanRequest(base=request.base, name=request.name, assignments=tuple(assignments))
 
 

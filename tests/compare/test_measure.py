@@ -124,6 +124,24 @@ def test_plans_that_differ_in_one_thing_are_grouped(document: dict[str, Any]) ->
     assert group_plans(documents, "schedule") == [] and find_seeds(documents) == []
 
 
+def test_plans_differ_in_the_seed_alone_where_what_they_build_on_does(document: dict[str, Any]) -> None:
+    rows = {"low": {}, "second": {"previous_stage": "low"}, "longer": {"training__initial_weights": "second"}}
+    documents = {
+        f"{name}{ending}": _changed(
+            document, f"{name}{ending}", training__seed=seed,
+            **{key: f"{source}{ending}" for key, source in changes.items()},
+            **({"training__epochs": 9} if name == "low" else {}),
+        )
+        for seed, ending in enumerate(("", "_seed1"))
+        for name, changes in rows.items()
+    }  # fmt: skip
+    assert find_seeds(documents) == [(name, f"{name}_seed1") for name in rows]
+    documents["low_seed1"]["training"]["epochs"] = 8  # now only the sources' names are alike
+    assert find_seeds(documents) == []
+    documents["second"]["previous_stage"] = "second"  # a circle made by hand
+    assert find_seeds(documents) == []
+
+
 def test_grouping_by_nothing_known_is_refused() -> None:
     with pytest.raises(PlanError, match="--by los: unknown; allowed: loss, optimizer.*did you mean 'loss'"):
         group_plans({}, "los")

@@ -102,6 +102,12 @@ def test_repetitions_start_from_repetitions(place: Workspace, dataset: Dataset, 
     assert plans["longer_seed1"].training.initial_weights == "tiny_seed1"
     assert before == find_needs(repeated.entries, place, "Phantom")
     make(repeated)  # they agree with the table
+    stages = open_campaign(dataset, place, table=table, plans=("second", "low"), seeds=2, changes=Changes())
+    before = find_needs(stages.entries, place, "Phantom")
+    assert make(stages)["second_seed1"].previous_stage == "low_seed1"
+    assert before == find_needs(stages.entries, place, "Phantom")
+    second = open_campaign(dataset, place, table=table, plans=("second",), seeds=3, changes=Changes())
+    assert make(second)["second_seed2"].previous_stage == "low"
     alone = open_campaign(dataset, place, table=table, plans=("longest",), seeds=2, changes=Changes())
     assert make(alone)["longest_seed1"].training.initial_weights == "longer"
 
