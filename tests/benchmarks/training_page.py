@@ -8,6 +8,7 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 NAMES = {"autoseg": "autoseg", "nnunet": "nnU-Net 2.8.1"}
 COLOURS = {"autoseg": "#0b6e99", "nnunet": "#c4622d"}
+OTHER_SEEDS = "#7fb8d4"
 WIDTH, HEIGHT, MARGIN = 720, 360, 50
 
 Document = dict[str, Any]
@@ -58,7 +59,8 @@ def _speed(found: Document) -> list[str]:
 
 
 def _dice(found: Document) -> list[str]:
-    (FOLDER / "training_speed.svg").write_text(draw_losses({s: found["sides"][s]["losses"] for s in NAMES}))
+    curves = {side: row["losses"] for side, row in found["sides"].items()}
+    (FOLDER / "training_speed.svg").write_text(draw_losses(curves))
     regions = list(found["sides"]["autoseg"]["dice"])
     lines = [
         f"## The same training: {found['iterations']} iterations", "", _about(found), "",
@@ -67,14 +69,17 @@ def _dice(found: Document) -> list[str]:
         "", "| | mean Dice | " + " | ".join(regions) + " | last training loss | minutes |",
         "|" + "---|" * (len(regions) + 4),
     ]  # fmt: skip
-    for side, name in NAMES.items():
-        row = found["sides"][side]
+    for side, row in found["sides"].items():
         scores = [row["dice"][region] for region in regions]
         cells = [f"{score:.3f}" for score in (sum(scores) / len(scores), *scores)]
         cells += [f"{row['losses'][-1]:.3f}", f"{sum(row['seconds']) / 60:.0f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {_name(side)} | {' | '.join(cells)} |")
     return [*lines, "", "![training loss by epoch](training_speed.svg)", "",
             "Mean training loss of each epoch; nnU-Net's is raised by 1, so that 0 is perfect for both."]  # fmt: skip
+
+
+def _name(side: str) -> str:
+    return NAMES.get(side) or side.replace("_seed", ", seed ")
 
 
 def _gpu(found: Document) -> list[str]:
@@ -141,8 +146,9 @@ def draw_losses(losses: dict[str, list[float]]) -> str:
         parts.append(_text(MARGIN - 8, float(start.partition(",")[2]) + 4, "end", "#333", f"{value:.2f}"))
     for number, (side, curve) in enumerate(losses.items()):
         points = " ".join(place(index, value) for index, value in enumerate(curve))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[side]}" stroke-width="2"/>')
-        parts.append(_text(WIDTH - MARGIN, MARGIN + 18 * number, "end", COLOURS[side], NAMES[side]))
+        colour = COLOURS.get(side, OTHER_SEEDS)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(_text(WIDTH - MARGIN, MARGIN + 18 * number, "end", colour, _name(side)))
     for index, text in ((0, "1"), (count - 1, f"epoch {count}")):
         x, _, y = place(index, bottom).partition(",")
         parts.append(_text(float(x), float(y) + 22, "middle", "#333", text))

@@ -152,7 +152,8 @@ def train_nnunet(spec: Spec) -> None:
         if latest.is_file():
             trainer.load_checkpoint(str(latest))
         _run_epochs(trainer, Path(trainer.output_folder) / "losses.jsonl")
-    trainer.perform_actual_validation(save_probabilities=False)
+    if not (Path(trainer.output_folder) / "validation" / "summary.json").is_file():
+        trainer.perform_actual_validation(save_probabilities=False)
 
 
 def _run_epochs(trainer: Any, log: Path) -> None:

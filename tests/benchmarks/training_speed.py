@@ -32,7 +32,7 @@ from autoseg.data.splits import Splits
 from autoseg.data.workspace import Workspace
 from autoseg.documents import read_document, write_document
 from autoseg.evaluate.evaluate import evaluate_folder
-from autoseg.launch.fold import open_fold
+from autoseg.launch.fold import FoldRun, open_fold
 from autoseg.plan.plan import Plan, read_plan
 from autoseg.plan.variant import vary
 from autoseg.train.device import name_device
@@ -171,35 +171,42 @@ def gpu(options: argparse.Namespace) -> dict[str, Any]:
 
 def dice(options: argparse.Namespace) -> dict[str, Any]:
     """Train both sides equally long, and score both."""
-    dataset, count = name_of(options.raw), options.iterations // options.epoch
+    dataset, count, workspace = name_of(options.raw), options.iterations // options.epoch, Workspace(options.workspace)
     base = prepare(options, dataset, "nnunet", device=options.device, workers=options.workers)
-    plan = read_plan(Workspace(options.workspace).plan(dataset, "nnunet"))
+    plan = read_plan(workspace.plan(dataset, "nnunet"))
     kept = json.loads(plan.model_dump_json(by_alias=True))["training"]
     settings = {
         "training.epochs": count, "training.iterations_per_epoch": options.epoch, "training.validation_iterations": 5,
         **{f"training.{key}": kept[key] for key in ("optimizer", "schedule", "augmentation")},
     }  # fmt: skip
-    name = f"nnunet_{options.iterations}"
     assignments = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    spec = base | {"plan": name, "epochs": count, "iterations_per_epoch": options.epoch, "validation_iterations": 5}
-    write_document(Workspace(options.workspace).plan(dataset, name), vary(plan, name, assignments))
-    path = write_spec(spec, name)
-    for side, python in zip(SIDES, (sys.executable, options.peer)):
-        run_side(side, python, "train", path)
-    workspace = Workspace(options.workspace)
-    run = open_fold(workspace, find_dataset(dataset, workspace), name, spec["fold"])
-    peer = next((Path(spec["peer_folder"]) / "results").glob(f"*/*__3d_fullres/fold_{spec['fold']}"))
+    spec = base | {"epochs": count, "iterations_per_epoch": options.epoch, "validation_iterations": 5}
     results = {}
-    for side, folder, log in zip(SIDES, (run.folder, peer), ("logs/metrics.jsonl", "losses.jsonl")):
-        labels, tolerance = run.plan.dataset.label_scheme, run.plan.prediction.surface_tolerance_mm
-        metrics = evaluate_folder(run.validation_cases, folder / "validation", labels, tolerance_mm=tolerance)
-        history = [json.loads(line) for line in (folder / log).read_text().splitlines()]
-        results[side] = {
-            "dice": {region: metrics.mean[region]["dice"] for region in run.plan.dataset.regions},
-            "losses": [row["train_loss"] + (side == "nnunet") for row in history],
-            "seconds": [row["seconds"] for row in history],
-        }
+    for seed in range(options.seeds):
+        name = f"nnunet_{options.iterations}{f'_s{seed}' if seed else ''}"
+        seeded = [*assignments, *([f"training.seed={seed}"] if seed else [])]
+        write_document(workspace.plan(dataset, name), vary(plan, name, seeded))
+        spec["plan"] = name
+        run_side("autoseg", sys.executable, "train", write_spec(spec, name))
+        run = open_fold(workspace, find_dataset(dataset, workspace), name, spec["fold"])
+        results[f"autoseg{f'_seed{seed}' if seed else ''}"] = score(run, run.folder, "logs/metrics.jsonl", above=0.0)
+    run_side("nnunet", options.peer, "train", write_spec(spec, "nnunet"))
+    peer = next((Path(spec["peer_folder"]) / "results").glob(f"*/*__3d_fullres/fold_{spec['fold']}"))
+    results["nnunet"] = score(run, peer, "losses.jsonl", above=1.0)
+    spec["plan"] = "nnunet"
     return {**describe(spec, options), "iterations": count * options.epoch, "epoch": options.epoch, "sides": results}
+
+
+def score(run: FoldRun, folder: Path, log: str, *, above: float) -> dict[str, Any]:
+    """Return Dice, losses and seconds of a side's run of a fold; ``above`` is added to its losses."""
+    labels, tolerance = run.plan.dataset.label_scheme, run.plan.prediction.surface_tolerance_mm
+    metrics = evaluate_folder(run.validation_cases, folder / "validation", labels, tolerance_mm=tolerance)
+    history = [json.loads(line) for line in (folder / log).read_text().splitlines()]
+    return {
+        "dice": {region: metrics.mean[region]["dice"] for region in run.plan.dataset.regions},
+        "losses": [row["train_loss"] + above for row in history],
+        "seconds": [row["seconds"] for row in history],
+    }
 
 
 def prepare(
@@ -294,6 +301,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, help="iterations of a block; 3 on a CPU, 50 on a GPU")
     parser.add_argument("--iterations", type=int, default=500, help="of dice")
     parser.add_argument("--epoch", type=int, default=25, help="iterations of an epoch of dice")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of autoseg's side, of dice")
     parser.add_argument("--device", default="cpu", help="of dice")
     parser.add_argument("--note", default="", help="said beside the figures, such as what else the machine did")
     options = parser.parse_args()
