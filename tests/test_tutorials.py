@@ -34,9 +34,8 @@ def _type(words: list[str]) -> None:
     """Run a command; a training's length gives way to a brief one, and everything happens on the CPU."""
     program, *arguments = words
     if "--set" in arguments:
-        pairs = list(zip(arguments, arguments[1:], strict=False))
         kept = [word for word, before in zip(arguments, [None, *arguments]) if "--set" not in (word, before)]
-        assert any(word.startswith("training.epochs=") for option, word in pairs if option == "--set")
+        assert any(word.startswith("training.epochs=") for word in arguments)
         arguments = [*kept, *(word for text in BRIEF for word in ("--set", text))]
     if program in ("autoseg_train", "autoseg_predict", "autoseg_run"):
         arguments += ["--device", "cpu"]

@@ -47,12 +47,12 @@ class Command:
         return self._process.exitcode
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        return self.returncode
 
     def wait(self, timeout: float = 300.0) -> int:
         self._process.join(timeout)
-        assert self._process.exitcode is not None, f"still running after {timeout} s"
-        return self._process.exitcode
+        assert self.returncode is not None, f"still running after {timeout} s"
+        return self.returncode
 
     def communicate(self) -> tuple[str, str]:
         """Wait for the end; return what was written to standard output and to standard error."""
